@@ -1,1 +1,3 @@
+//! The program `caprock`.
+
 fn main() {}

@@ -1,0 +1,1 @@
+//! The dialects. None knows another; each translates to and from `inference`.

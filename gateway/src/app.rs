@@ -1,0 +1,39 @@
+//! The only shared state. Nothing is global, so two gateways fit in one test.
+
+use crate::catalog::Snapshot;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::quota::Limiter;
+use crate::secrets::Secrets;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstreams;
+use arc_swap::ArcSwap;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Built once by `run`.
+#[derive(Debug)]
+pub struct App {
+    /// Static settings.
+    pub config: Config,
+    /// Secrets of the installation.
+    pub secrets: Secrets,
+    /// The database.
+    pub store: Store,
+    /// Models and prices, swapped whole.
+    pub catalog: ArcSwap<Snapshot>,
+    /// Limits.
+    pub limiter: Limiter,
+    /// What answers.
+    pub upstreams: Upstreams,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Every task that outlives a connection; shutdown waits for them.
+    pub tasks: TaskTracker,
+    /// Set at SIGTERM: readiness turns red and nothing new is accepted.
+    pub draining: CancellationToken,
+    /// Set when the grace is over: running requests end properly now.
+    pub stopping: CancellationToken,
+    /// Counters and histograms.
+    pub metrics: Metrics,
+}

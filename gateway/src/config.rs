@@ -1,0 +1,217 @@
+//! Configuration: a commented defaults file compiled in, then a file, then environment variables
+//! (`CAPROCK__SECTION__KEY`). Read once, checked as a whole, all complaints at once.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The defaults, which double as the reference.
+pub const DEFAULTS: &str = include_str!("config.default.toml");
+
+/// Everything static. Tenants, keys, limits and prices are data, in the database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This replica.
+    pub gateway: Gateway,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Bounds of the HTTP edge.
+    pub http: Http,
+    /// The database.
+    pub store: Store,
+    /// TLS files.
+    pub tls: Tls,
+    /// Bundled clusters, by name.
+    #[serde(default)]
+    pub cluster: Vec<Cluster>,
+}
+
+/// This replica.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Names this replica in records; one per running gateway, stable over restarts.
+    pub id: String,
+    /// Holds secrets, development certificates and the default database.
+    pub state_dir: PathBuf,
+    /// How long running streams may go on after SIGTERM, in ms.
+    pub shutdown_grace_ms: u64,
+    /// Most requests in work at once; beyond it callers get 503.
+    pub max_requests: usize,
+    /// A reader that takes nothing for this long counts as gone, in ms.
+    pub reader_stall_ms: u64,
+}
+
+/// Where it listens; an absent TLS address turns TLS off.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Data plane, HTTP/1.1 and h2c.
+    pub data: SocketAddr,
+    /// Data plane over TLS.
+    pub tls: Option<SocketAddr>,
+    /// Operators.
+    pub admin: SocketAddr,
+}
+
+/// Bounds of the HTTP edge.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Largest body in bytes.
+    pub body_bytes: usize,
+    /// Largest request head in bytes.
+    pub header_bytes: usize,
+    /// Most header fields.
+    pub header_count: usize,
+    /// From accept to the first byte, in ms.
+    pub first_byte_ms: u64,
+    /// From the first byte of a request to the end of its head, in ms.
+    pub header_ms: u64,
+    /// Between requests on a kept connection, in ms.
+    pub idle_ms: u64,
+    /// Between two pieces of a body, in ms.
+    pub body_idle_ms: u64,
+    /// For a whole body, in ms.
+    pub body_total_ms: u64,
+    /// Most connections per listener.
+    pub connections: usize,
+}
+
+/// The database.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:PATH` or `postgres://…`; absent: `caprock.db` in the state folder.
+    pub url: Option<String>,
+    /// Most connections to PostgreSQL.
+    pub max_connections: u32,
+}
+
+/// TLS files; absent: a development CA and certificate, made on first start in the state folder.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM chain.
+    pub certificate: Option<PathBuf>,
+    /// PEM key.
+    pub key: Option<PathBuf>,
+}
+
+/// A bundled cluster: workers that run one model.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Names it in the catalog.
+    pub name: String,
+    /// Catalog id of the model that its workers run.
+    pub model: String,
+    /// Catalog ids that this model stands in for; a development convenience, named in every answer.
+    #[serde(default)]
+    pub stands_in_for: Vec<String>,
+    /// Decode workers.
+    pub decode: Vec<Worker>,
+    /// Prefill workers; may be empty.
+    #[serde(default)]
+    pub prefill: Vec<Worker>,
+    /// Prompts shorter than this are computed where they are decoded.
+    #[serde(default)]
+    pub min_remote_prefill_tokens: u32,
+}
+
+/// A worker as the gateway finds it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// The id it was started with.
+    pub id: String,
+    /// `host:port`.
+    pub address: String,
+}
+
+impl Config {
+    /// Defaults, then `file`, then the environment.
+    ///
+    /// # Errors
+    /// One text with every complaint.
+    pub fn load(file: Option<&Path>) -> Result<Config, String> {
+        let mut builder =
+            config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        let environment = config::Environment::with_prefix("CAPROCK").prefix_separator("__").separator("__");
+        let config: Config = builder
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|error| error.to_string())?;
+        let complaints = config.complaints();
+        if complaints.is_empty() { Ok(config) } else { Err(complaints.join("\n")) }
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let mut names = std::collections::HashSet::new();
+        for cluster in &self.cluster {
+            if !names.insert(&cluster.name) {
+                complaints.push(format!("cluster `{}` is configured twice", cluster.name));
+            }
+            if cluster.decode.is_empty() {
+                complaints.push(format!("cluster `{}` has no decode worker", cluster.name));
+            }
+            let mut workers = std::collections::HashSet::new();
+            for worker in cluster.decode.iter().chain(&cluster.prefill) {
+                if !workers.insert(&worker.id) {
+                    complaints.push(format!("cluster `{}` has two workers `{}`", cluster.name, worker.id));
+                }
+            }
+        }
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            complaints.push("tls.certificate and tls.key must be given together".into());
+        }
+        if self.gateway.id.is_empty() {
+            complaints.push("gateway.id is empty".into());
+        }
+        complaints
+    }
+
+    /// The database's address.
+    pub fn store_url(&self) -> String {
+        match &self.store.url {
+            Some(url) => url.clone(),
+            None => format!("sqlite:{}", self.gateway.state_dir.join("caprock.db").display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_complete() {
+        let config = Config::load(None).unwrap();
+        assert_eq!(config.listen.data.port(), 8080);
+        assert!(config.cluster.is_empty());
+    }
+
+    #[test]
+    fn complaints_come_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("caprock.toml");
+        let text = "[tls]\nkey = 'k.pem'\n[[cluster]]\nname = 'a'\nmodel = 'm'\ndecode = []\n";
+        std::fs::write(&file, text).unwrap();
+        let complaints = Config::load(Some(&file)).unwrap_err();
+        assert!(complaints.contains("no decode worker") && complaints.contains("tls.certificate"), "{complaints}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("caprock.toml");
+        std::fs::write(&file, "[gateway]\nidd = 'x'\n").unwrap();
+        assert!(Config::load(Some(&file)).unwrap_err().contains("idd"));
+    }
+}

@@ -1,0 +1,92 @@
+//! The canonical answer: what every dialect translates from.
+
+use crate::error::Error;
+use crate::money::Nanousd;
+use cluster_protocol::{Counts, FinishReason, Path, Timings};
+
+/// A step of an answer. Order: `Started`, any number of `Text`, then one `Finished` or `Failed`. `Failed` may come
+/// first.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The first token is there; nothing was sent to the caller before.
+    Started(Started),
+    /// A piece of the answer: whole characters, never empty.
+    Text {
+        /// The piece.
+        text: String,
+        /// So far.
+        counts: Counts,
+    },
+    /// The answer is complete and settled.
+    Finished(Box<Finished>),
+    /// The answer can't be completed; what was generated is settled.
+    Failed(Error),
+}
+
+/// What is known when an answer begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// The model that answers, as the catalog names it.
+    pub model: String,
+    /// Set when another model stands in for the one that was asked for: its id.
+    pub stand_in: Option<String>,
+    /// `llama`, `sim`, …
+    pub engine: String,
+    /// Prompt tokens.
+    pub input_tokens: u32,
+}
+
+/// A complete answer's facts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// Why it ended.
+    pub reason: FinishReason,
+    /// Exact, from the engine.
+    pub usage: Usage,
+    /// As on the ledger; `None` when it could not be settled yet and the sweep will.
+    pub cost: Option<Nanousd>,
+    /// From the request's head to the last token.
+    pub latency_ms: u64,
+    /// From the request's head to the first token.
+    pub ttft_ms: u64,
+    /// Stages inside the cluster.
+    pub timings: Timings,
+    /// Which workers did it.
+    pub path: Path,
+}
+
+/// Tokens of a request in disjoint buckets; each dialect derives its own sums.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Prompt tokens computed for this request.
+    pub input_tokens: u64,
+    /// Prompt tokens taken from a prefix cache.
+    pub cache_read_tokens: u64,
+    /// Prompt tokens written to a prefix cache.
+    pub cache_write_tokens: u64,
+    /// Generated tokens that are not reasoning.
+    pub output_tokens: u64,
+    /// Generated tokens of reasoning.
+    pub reasoning_tokens: u64,
+}
+
+impl Usage {
+    /// All buckets together.
+    pub fn total_tokens(&self) -> u64 {
+        self.input_tokens
+            + self.cache_read_tokens
+            + self.cache_write_tokens
+            + self.output_tokens
+            + self.reasoning_tokens
+    }
+}
+
+impl From<Counts> for Usage {
+    fn from(counts: Counts) -> Usage {
+        Usage {
+            input_tokens: counts.input_tokens.into(),
+            output_tokens: counts.output_tokens.into(),
+            ..Usage::default()
+        }
+    }
+}

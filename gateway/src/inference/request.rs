@@ -1,0 +1,91 @@
+//! The canonical request: what every dialect translates to.
+
+use crate::id::RequestId;
+
+/// One inference request, free of any dialect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Made when the request's head was read; in every log line, record and reply.
+    pub id: RequestId,
+    /// Which API it came by.
+    pub dialect: Dialect,
+    /// The model as the caller named it.
+    pub model: String,
+    /// The conversation, system prompts included, oldest first. Never empty.
+    pub messages: Vec<Message>,
+    /// How to choose tokens.
+    pub sampling: Sampling,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// Most output tokens; `None` is the model's default.
+    pub max_tokens: Option<u32>,
+    /// Whether the caller reads the answer as it comes.
+    pub stream: bool,
+}
+
+/// Which API a request came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Dialect {
+    OpenaiChat,
+    BedrockConverse,
+}
+
+impl Dialect {
+    /// As records and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::OpenaiChat => "openai_chat",
+            Dialect::BedrockConverse => "bedrock_converse",
+        }
+    }
+}
+
+/// One turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Whose.
+    pub role: Role,
+    /// Its parts in order.
+    pub content: Vec<Content>,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    /// As chat templates spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// A part of a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+}
+
+/// How to choose tokens; `None` is the model's default.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy.
+    pub temperature: Option<f32>,
+    /// Nucleus, 0 < p ≤ 1.
+    pub top_p: Option<f32>,
+    /// Most likely tokens to choose from.
+    pub top_k: Option<u32>,
+    /// Makes the answer repeatable, one sequence at a time.
+    pub seed: Option<u64>,
+}

@@ -1,0 +1,1 @@
+//! Tenants, projects and credentials: rules and life cycle.
