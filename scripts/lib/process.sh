@@ -20,6 +20,7 @@ start_process() {
   [[ ! -f $log ]] || mv -f "$log" "$log.1"
   setsid "$@" </dev/null >"$log" 2>&1 &
   pid=$!
+  disown "$pid" # its end is no news for this shell
   echo "$pid $(start_time "$pid")" >"$RUN/$name.pid"
 }
 
