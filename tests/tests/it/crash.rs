@@ -26,7 +26,7 @@ async fn prefill_killed_in_mid_transfer_still_gives_a_complete_answer() {
     let (id, body) = within("the answer", SOON, answer).await.unwrap();
     assert!(body["usage"]["completion_tokens"].as_u64().unwrap() > 0);
     let record = stack.client().record(&id).await;
-    let path = &record["detail"]["path"]["prefill"];
+    let path = &record["path"]["prefill"];
     assert_eq!((path["at"].as_str(), path["reason"].as_str()), (Some("local"), Some("interrupted")), "{record}");
 
     // Without it, and with it again, answers are the same.

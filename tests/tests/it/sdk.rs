@@ -42,8 +42,8 @@ async fn check(stack: &Stack, results: Vec<Value>, at_least: usize) {
         assert_eq!(record["outcome"], "completed");
         assert_eq!(record["input_tokens"], result["input_tokens"], "{result} {record}");
         assert_eq!(record["output_tokens"], result["output_tokens"], "{result} {record}");
-        assert_eq!(record["detail"]["path"]["engine"], "llama");
-        assert_eq!(record["detail"]["path"]["prefill"]["at"], "remote");
+        assert_eq!(record["path"]["engine"], "llama");
+        assert_eq!(record["path"]["prefill"]["at"], "remote");
     }
     assert_eq!(stack.at_rest().await.len(), results.len());
 }
