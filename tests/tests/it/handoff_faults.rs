@@ -7,13 +7,15 @@ use caprock_tests::proxy::{Fault, Proxy};
 use caprock_tests::wire::{Answer, Wire};
 use caprock_tests::worker::{Engine, Worker, WorkerSpec};
 use cluster_protocol::{
-    Binding, Fingerprint, FirstToken, HEADER_BYTES, KvBegin, KvChunk, LocalReason, Message, Prefill, Role, Sampling,
-    TextPart, prompt_digest,
+    Binding, Fingerprint, FirstToken, HEADER_BYTES, Kind, KvBegin, KvChunk, LocalReason, Message, Prefill, Role,
+    Sampling, TextPart, prompt_digest,
 };
 use rand::{RngExt, SeedableRng};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const OUTPUT_TOKENS: u32 = 3;
+/// The kind of a chunk's frame, on the wire.
+const KV_CHUNK: u8 = Kind::KvChunk as u8;
 
 /// Decode, a proxy, prefill.
 struct Faulty {
@@ -98,8 +100,14 @@ async fn a_flip_in_any_header_field_of_any_frame_is_noticed() {
     let expected = locally(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await.unwrap();
     let epochs = faulty.epochs().await;
     let (bytes, frames) = faulty.record(&mut wire, &prompt, &expected).await;
+    let mut promised_too_much = false;
     for start in frames {
         for offset in start..start + HEADER_BYTES {
+            // A chunk may be so long that decode waits for the rest, half a minute: once shows it.
+            let waits = offset == start + 2 && bytes[start + 4] == KV_CHUNK && bytes[offset] == 0;
+            if waits && std::mem::replace(&mut promised_too_much, true) {
+                continue;
+            }
             let mask = shrinking_mask(&bytes, start, offset);
             let reason = faulty.suffers(&mut wire, Fault::Flip { offset, mask }, &prompt, &expected).await;
             assert!(is_the_frames_fault(reason), "byte {} of the frame at {start}: {reason:?}", offset - start);
@@ -109,8 +117,7 @@ async fn a_flip_in_any_header_field_of_any_frame_is_noticed() {
     faulty.at_rest(epochs).await;
 }
 
-/// A changed length that promises more bytes than come costs half a minute of patience, so lengths shrink where they
-/// can, and else grow beyond what any frame may have.
+/// Lengths shrink where they can, and else grow by as much as a bit can.
 fn shrinking_mask(bytes: &[u8], frame: usize, offset: usize) -> u8 {
     match offset - frame {
         0..=2 if bytes[offset] != 0 => bytes[offset] & bytes[offset].wrapping_neg(),
