@@ -67,9 +67,12 @@ impl Measured {
     }
 
     fn row(&self) -> String {
-        let mean = self.prompts_s.iter().sum::<f64>() / self.prompts_s.len().max(1) as f64;
+        let mean = match self.prompts_s.len() {
+            0 => "–".into(),
+            prompts => format!("{:.1}", self.prompts_s.iter().sum::<f64>() / prompts as f64),
+        };
         format!(
-            "| {} | {} | {:.0} | {:.0} | {:.0} | {:.1} | {} | {:.1} |",
+            "| {} | {} | {:.0} | {:.0} | {:.0} | {:.1} | {} | {} |",
             self.name,
             self.gaps_ms.len(),
             self.percentile(0.5),
