@@ -1,0 +1,6 @@
+//! The worker over real sockets.
+
+mod answers;
+#[cfg(feature = "llama")]
+mod equality;
+mod support;
