@@ -90,12 +90,13 @@ impl PrefillPeers {
     async fn pull(&self, wanted: &Wanted, worker: &Description, inbox: &Inbox) -> Result<(), Failed> {
         let address = self.addresses.get(&wanted.prefill_id);
         let address = address.ok_or_else(|| Failed::new(LocalReason::UnknownPrefill, "no such id"))?;
-        // A pooled connection may have died meanwhile, which shows at its first answer; then a fresh one is tried.
-        let pooled = self.take(&wanted.prefill_id);
-        if let Some(peer) = pooled
-            && let Ok((peer, handoff)) = self.begin(peer, wanted, worker).await
-        {
-            return self.receive(peer, handoff, wanted, inbox).await;
+        if let Some(peer) = self.take(&wanted.prefill_id) {
+            match self.begin(peer, wanted, worker).await {
+                Ok((peer, handoff)) => return self.receive(peer, handoff, wanted, inbox).await,
+                // It may have died in the pool, which shows only now; then a fresh one is tried.
+                Err(failed) if failed.reason == LocalReason::Interrupted => {}
+                Err(failed) => return Err(failed),
+            }
         }
         let peer = self.connect(address, worker).await?;
         let (peer, handoff) = self.begin(peer, wanted, worker).await?;

@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) input_tokens: Counter,
     pub(crate) output_tokens: Counter,
+    pub(crate) prefill_tokens: Counter,
     pub(crate) prefill_chunk_seconds: Histogram,
     pub(crate) decode_step_seconds: Histogram,
     handoff_bytes: Family<Direction, Counter>,
@@ -48,6 +49,7 @@ impl Metrics {
             connections: Gauge::default(),
             input_tokens: Counter::default(),
             output_tokens: Counter::default(),
+            prefill_tokens: Counter::default(),
             prefill_chunk_seconds: seconds(),
             decode_step_seconds: seconds(),
             handoff_bytes: Family::default(),
@@ -69,6 +71,11 @@ impl Metrics {
         r.register("connections", "Open connections", self.connections.clone());
         r.register("input_tokens", "Prompt tokens of requests, remote prefill included", self.input_tokens.clone());
         r.register("output_tokens", "Tokens sampled", self.output_tokens.clone());
+        r.register(
+            "prefill_tokens",
+            "Prompt tokens evaluated here, for answers and for hand-offs",
+            self.prefill_tokens.clone(),
+        );
         r.register("prefill_chunk_seconds", "Evaluation of one prompt chunk", self.prefill_chunk_seconds.clone());
         r.register("decode_step_seconds", "Evaluation of one step of all answers", self.decode_step_seconds.clone());
         r.register("handoff_bytes", "KV bytes sent and received", self.handoff_bytes.clone());

@@ -8,6 +8,8 @@ const MAX_ID_BYTES: usize = 256;
 const MAX_STOPS: usize = 64;
 const MAX_STOP_BYTES: usize = 1024;
 const MAX_TEXT_PARTS: usize = 16_384;
+/// Tokenising takes turns with decode steps, so its length is bounded; this is some 250,000 tokens.
+const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// A prompt must leave room for one token; `max_tokens` beyond the context is cut, and the answer then ends with
 /// `ContextFull`.
@@ -50,7 +52,11 @@ pub(crate) fn prefill(request: &Prefill, worker: &Description, epoch: u64) -> Re
 }
 
 pub(crate) fn tokenize(request: &Tokenize) -> Result<(), WorkerError> {
-    if request.parts.len() > MAX_TEXT_PARTS { Err(bad("too many parts")) } else { Ok(()) }
+    let bytes: usize = request.parts.iter().map(|part| part.text.len()).sum();
+    if request.parts.len() > MAX_TEXT_PARTS || bytes > MAX_TEXT_BYTES {
+        return Err(bad("too many parts, or too long"));
+    }
+    Ok(())
 }
 
 fn tokens(prompt: &[u32], worker: &Description) -> Result<(), WorkerError> {

@@ -4,8 +4,11 @@
 //! never be lost (cancel, stop, extend) goes through atomics, so no full channel can hold it up.
 
 mod capacity;
+mod endings;
 mod engine_loop;
+mod job;
 mod sequence;
+mod steps;
 
 use crate::crash::CrashPlan;
 use crate::engine::{Description, Engine, EngineError, LoadError};
@@ -14,6 +17,7 @@ use crate::receipts::{Key, Receipts};
 use cluster_protocol::{
     Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
 };
+use job::Job;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -82,15 +86,6 @@ pub(crate) enum HandoffStep {
 enum Command {
     Run(Job),
     Tokenize(Vec<TextPart>, oneshot::Sender<Result<Vec<u32>, EngineError>>),
-}
-
-/// A request on its way to the engine thread.
-pub(crate) struct Job {
-    request: Request,
-    events: mpsc::Sender<Message>,
-    control: Arc<Control>,
-    inbox: Option<mpsc::Receiver<HandoffStep>>,
-    submitted: Instant,
 }
 
 /// Set by the ticket, read by the engine thread between steps.

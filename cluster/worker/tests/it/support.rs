@@ -1,8 +1,8 @@
 //! A small cluster in this process, and a client that speaks to it as a gateway would.
 
 use cluster_protocol::{
-    ClusterSecret, Done, Generate, Hello, LocalReason, Message, PeerKind, PrefillPath, PrefillPlan, Role, Sampling,
-    WorkerError,
+    ClusterSecret, Done, Generate, Hello, LocalReason, Message, PeerKind, PrefillPath, PrefillPlan, QueryReceipt,
+    Receipt, Role, Sampling, WorkerError,
 };
 use cluster_worker::config::{Config, EngineChoice, Patience};
 use cluster_worker::connection::{Connection, ConnectionError};
@@ -124,9 +124,15 @@ pub(crate) async fn run(connection: &mut Connection, generate: Generate) -> Answ
 /// Reads to the end of the request.
 pub(crate) async fn finish(connection: &mut Connection) -> Answer {
     let mut answer = Answer::default();
+    finish_into(connection, &mut answer).await;
+    answer
+}
+
+/// [`finish`] for an answer that was read in part.
+pub(crate) async fn finish_into(connection: &mut Connection, answer: &mut Answer) {
     loop {
         match next(connection).await {
-            Message::Accepted(_) => {}
+            Message::Accepted(_) | Message::Paused(_) => {}
             Message::Token(token) => {
                 answer.text.push_str(&token.text);
                 answer.ids.extend(token.ids);
@@ -135,14 +141,23 @@ pub(crate) async fn finish(connection: &mut Connection) -> Answer {
             Message::Done(done) => {
                 assert_eq!(done.counts.output_tokens as usize, answer.ids.len(), "every token was counted and sent");
                 answer.done = Some(*done);
-                return answer;
+                return;
             }
             Message::Error(error) => {
                 answer.error = Some(error);
-                return answer;
+                return;
             }
             other => panic!("{:?} is no part of an answer", other.kind()),
         }
+    }
+}
+
+pub(crate) async fn receipt(connection: &mut Connection, request_id: &str) -> Receipt {
+    let query = QueryReceipt { request_id: request_id.into(), attempt: 1 };
+    connection.send(Message::QueryReceipt(query)).await.unwrap();
+    match next(connection).await {
+        Message::Receipt(receipt) => receipt,
+        other => panic!("{:?} is no receipt", other.kind()),
     }
 }
 
