@@ -1,0 +1,195 @@
+//! llama.cpp on the CPU. The only place with `unsafe`: `raw` has the calls, `blob` checks what comes from other workers.
+
+#![allow(unsafe_code)]
+
+mod blob;
+mod card;
+mod raw;
+
+use super::{BatchToken, Description, Engine, EngineError, EngineLimits, LoadError, SequenceId};
+use blob::Layout;
+use cluster_protocol::{Fingerprint, TextPart};
+use raw::{Context, ContextShape, Metadata, Row};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+/// Version of the bindings, which pin llama.cpp: the KV blob has no version of its own.
+const BUILD: &str = "llama-cpp-sys-2 0.1.161";
+/// Longest text of one `tokenize`, in bytes.
+const MAX_TEXT_BYTES: usize = 4 << 20;
+
+/// A model, its context, and one spare sequence through which chunks go in and out.
+pub(crate) struct LlamaEngine {
+    context: Context,
+    description: Description,
+    layout: Option<Layout>,
+    special: HashMap<String, u32>,
+}
+
+impl LlamaEngine {
+    /// Loads a GGUF file.
+    ///
+    /// # Errors
+    /// When the file can't be read, is no text model, or the sizes don't fit in memory.
+    pub(crate) fn load(model: &Path, wanted: EngineLimits) -> Result<LlamaEngine, LoadError> {
+        let refuse = |error: String| LoadError(format!("model {}: {error}", model.display()));
+        let model_sha256 = sha256(model).map_err(|error| refuse(error.to_string()))?;
+        let metadata = Metadata::open(model).ok_or_else(|| refuse("not a GGUF file".into()))?;
+        let mut limits = wanted;
+        let mut context = Context::open(model, |trained| {
+            limits.context_tokens = wanted.context_tokens.min(wanted.cells).min(trained);
+            ContextShape {
+                cells: wanted.cells,
+                batch: wanted.chunk_tokens.max(wanted.slots),
+                chunk: wanted.chunk_tokens,
+                sequences: wanted.slots + 1,
+                outputs: wanted.slots + 1, // llama.cpp reserves one for each sequence, the spare one too
+                threads: wanted.threads,
+            }
+        })
+        .map_err(&refuse)?;
+        let vocabulary = context.vocabulary();
+        if vocabulary == 0 || limits.context_tokens < 2 {
+            return Err(refuse("it has no vocabulary or no context".into()));
+        }
+        let layout = warm_up(&mut context);
+        let card = card::read(&context, &metadata, model);
+        let special = card::special_tokens(&card);
+        let fingerprint = Fingerprint {
+            engine: "llama".into(),
+            build: BUILD.into(),
+            model_sha256,
+            kv_type: "f16".into(),
+            flash_attention: true,
+            kv_unified: true,
+            chunk_tokens: limits.chunk_tokens,
+        };
+        let kv_bytes_per_token = layout.as_ref().map_or(0, |layout| layout.blob_bytes(1));
+        let description = Description { card, fingerprint, limits, vocabulary, kv_bytes_per_token };
+        Ok(LlamaEngine { context, description, layout, special })
+    }
+
+    /// The spare sequence: `import` wipes its target first, so a chunk never goes straight into its destination.
+    fn spare(&self) -> u32 {
+        self.description.limits.slots
+    }
+
+    fn import_spare(&mut self, positions: &Range<u32>, data: &[u8]) -> Result<(), EngineError> {
+        let layout = self.layout.as_ref().ok_or(EngineError::Import("this model's KV cache can't be handed over"))?;
+        layout.check(data, positions.clone()).map_err(EngineError::Import)?;
+        let spare = self.spare();
+        if !self.context.import(spare, data) {
+            return Err(EngineError::Import("llama.cpp did not take it"));
+        }
+        if self.context.positions(spare) != (positions.start as i32, positions.end as i32 - 1) {
+            return Err(EngineError::Import("its positions came out wrong"));
+        }
+        Ok(())
+    }
+}
+
+impl Engine for LlamaEngine {
+    fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    fn evaluate(&mut self, batch: &[BatchToken]) -> Result<(), EngineError> {
+        let vocabulary = self.description.vocabulary;
+        let slots = self.description.limits.slots;
+        if batch.iter().any(|row| row.token >= vocabulary || row.sequence.0 >= slots) {
+            return Err(EngineError::BadBatch);
+        }
+        let rows = batch.iter().map(|row| Row {
+            token: row.token,
+            position: row.position,
+            sequence: row.sequence.0,
+            want_logits: row.want_logits,
+        });
+        match self.context.decode(rows) {
+            0 => Ok(()),
+            code => Err(EngineError::Evaluate { tokens: batch.len(), code }),
+        }
+    }
+
+    fn logits(&mut self, row: usize) -> Result<&[f32], EngineError> {
+        self.context.logits(row).ok_or(EngineError::NoLogits(row))
+    }
+
+    fn export(&mut self, sequence: SequenceId, positions: Range<u32>, out: &mut Vec<u8>) -> Result<(), EngineError> {
+        let spare = self.spare();
+        self.context.remove_sequence(spare);
+        self.context.copy_sequence(sequence.0, spare, Some((positions.start, positions.end)));
+        let whole = self.context.export(spare, out);
+        self.context.remove_sequence(spare);
+        let layout = self.layout.as_ref().ok_or(EngineError::Export("this model's KV cache can't be handed over"))?;
+        if !whole {
+            return Err(EngineError::Export("llama.cpp wrote another length than it announced"));
+        }
+        layout.check(out, positions).map_err(EngineError::Export)
+    }
+
+    fn import(&mut self, sequence: SequenceId, positions: Range<u32>, data: &[u8]) -> Result<(), EngineError> {
+        let spare = self.spare();
+        let checked = self.import_spare(&positions, data);
+        if checked.is_ok() {
+            self.context.copy_sequence(spare, sequence.0, None);
+        }
+        self.context.remove_sequence(spare);
+        checked
+    }
+
+    fn release(&mut self, sequence: SequenceId) {
+        self.context.remove_sequence(sequence.0);
+    }
+
+    fn piece(&self, token: u32, out: &mut Vec<u8>) {
+        self.context.piece(token, out);
+    }
+
+    fn tokenize(&self, part: &TextPart) -> Result<Vec<u32>, EngineError> {
+        if part.special {
+            let id = self.special.get(&part.text).ok_or(EngineError::Tokenize("no such special token"))?;
+            return Ok(vec![*id]);
+        }
+        if part.text.len() > MAX_TEXT_BYTES {
+            return Err(EngineError::Tokenize("too long"));
+        }
+        self.context.tokenize(&part.text).ok_or(EngineError::Tokenize("llama.cpp refused it"))
+    }
+}
+
+/// Evaluates two tokens once: pages the weights in, and shows how this model's KV cache is laid out.
+fn warm_up(context: &mut Context) -> Option<Layout> {
+    let rows = [0, 1].map(|position| Row { token: 0, position, sequence: 0, want_logits: position == 1 });
+    let mut blob = Vec::new();
+    let learned = context.decode(rows.into_iter()) == 0 && context.export(0, &mut blob);
+    context.remove_sequence(0);
+    learned.then(|| Layout::learn(&blob, 2)).flatten()
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let bytes = file.read(&mut buffer)?;
+        if bytes == 0 {
+            return Ok(hex::encode(hasher.finalize()));
+        }
+        hasher.update(&buffer[..bytes]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_fingerprint_names_the_pinned_build() {
+        let manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"));
+        let pin = manifest.lines().find(|line| line.starts_with("llama-cpp-sys-2")).unwrap();
+        let version = pin.split("\"=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert!(super::BUILD.contains(version), "{} is not {version}", super::BUILD);
+    }
+}
