@@ -29,6 +29,9 @@ pub mod kinds {
     /// An API key's or access key's public id.
     #[derive(Debug)]
     pub enum Key {}
+    /// An operator's token; belongs to no tenant.
+    #[derive(Debug)]
+    pub enum AdminToken {}
     /// One inference request.
     #[derive(Debug)]
     pub enum Request {}
@@ -45,6 +48,9 @@ pub mod kinds {
     impl Named for Key {
         const PREFIX: &'static str = "key";
     }
+    impl Named for AdminToken {
+        const PREFIX: &'static str = "adm";
+    }
     impl Named for Request {
         const PREFIX: &'static str = "req";
     }
@@ -59,6 +65,8 @@ pub type TenantId = Id<kinds::Tenant>;
 pub type ProjectId = Id<kinds::Project>;
 /// `key_…`
 pub type KeyId = Id<kinds::Key>;
+/// `adm_…`
+pub type AdminTokenId = Id<kinds::AdminToken>;
 /// `req_…`
 pub type RequestId = Id<kinds::Request>;
 /// `led_…`
