@@ -104,7 +104,7 @@ impl Store {
     pub async fn usable_api_key(&self, id: &KeyId, now: Micros) -> Result<Option<ApiKeyRow>> {
         let id = id.clone();
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT k.digest, k.pepper_version, k.tenant_id, k.project_id,
                         t.requests_per_minute, t.tokens_per_minute, t.concurrent_requests
                  FROM api_keys k
@@ -113,9 +113,7 @@ impl Store {
                  WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)
                    AND t.status = 'active' AND t.deleted_at IS NULL AND p.deleted_at IS NULL",
                 [id, now],
-            )
-            .fetch_optional(c)
-            .await)
+            ).fetch_optional(c).await)
         })
         .await
     }
@@ -124,7 +122,7 @@ impl Store {
     pub async fn usable_access_key(&self, id: &KeyId, now: Micros) -> Result<Option<AccessKeyRow>> {
         let id = id.clone();
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT k.sealed_secret, k.tenant_id, k.project_id,
                         t.requests_per_minute, t.tokens_per_minute, t.concurrent_requests
                  FROM access_keys k
@@ -133,9 +131,7 @@ impl Store {
                  WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)
                    AND t.status = 'active' AND t.deleted_at IS NULL AND p.deleted_at IS NULL",
                 [id, now],
-            )
-            .fetch_optional(c)
-            .await)
+            ).fetch_optional(c).await)
         })
         .await
     }
@@ -144,13 +140,11 @@ impl Store {
     pub async fn usable_admin_token(&self, id: &AdminTokenId, now: Micros) -> Result<Option<AdminTokenRow>> {
         let id = id.clone();
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT digest, pepper_version FROM admin_tokens
                  WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
                 [id, now],
-            )
-            .fetch_optional(c)
-            .await)
+            ).fetch_optional(c).await)
         })
         .await
     }
@@ -162,16 +156,13 @@ impl Tx {
     /// # Errors
     /// `Conflict` when the id is taken.
     pub async fn api_key_create(&mut self, tenant: &TenantId, project: &ProjectId, new: &NewApiKey) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "INSERT INTO api_keys (id, tenant_id, project_id, name, digest, pepper_version, created_at, expires_at)
              SELECT $3, p.tenant_id, p.id, $4, $5, $6, $7, $8
              FROM projects p JOIN tenants t ON t.id = p.tenant_id
              WHERE p.tenant_id = $1 AND p.id = $2 AND p.deleted_at IS NULL AND t.deleted_at IS NULL",
             [tenant, project, &new.id, &new.name, &new.digest, new.pepper_version, new.created_at, new.expires_at],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
@@ -185,16 +176,13 @@ impl Tx {
         project: &ProjectId,
         new: &NewAccessKey,
     ) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "INSERT INTO access_keys (id, tenant_id, project_id, name, sealed_secret, created_at, expires_at)
              SELECT $3, p.tenant_id, p.id, $4, $5, $6, $7
              FROM projects p JOIN tenants t ON t.id = p.tenant_id
              WHERE p.tenant_id = $1 AND p.id = $2 AND p.deleted_at IS NULL AND t.deleted_at IS NULL",
             [tenant, project, &new.id, &new.name, &new.sealed_secret, new.created_at, new.expires_at],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
@@ -203,50 +191,38 @@ impl Tx {
     /// # Errors
     /// `Conflict` when the id is taken.
     pub async fn admin_token_create(&mut self, new: &NewAdminToken) -> Result<()> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "INSERT INTO admin_tokens (id, name, digest, pepper_version, created_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6)",
             [&new.id, &new.name, &new.digest, new.pepper_version, new.created_at, new.expires_at],
-        )
-        .execute(c)
-        .await
-        .map(drop))
+        ).execute(c).await.map(drop))
         .map_err(super::dialect::classify)
     }
 
     /// Revokes an API key. `false` when the tenant has none of that id, or it is revoked already.
     pub async fn api_key_revoke(&mut self, tenant: &TenantId, id: &KeyId, now: Micros) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "UPDATE api_keys SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
             [tenant, id, now],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
     /// Revokes a SigV4 access key. `false` when the tenant has none of that id, or it is revoked already.
     pub async fn access_key_revoke(&mut self, tenant: &TenantId, id: &KeyId, now: Micros) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "UPDATE access_keys SET revoked_at = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL",
             [tenant, id, now],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
     /// Revokes an admin token. `false` when there is none of that id, or it is revoked already.
     pub async fn admin_token_revoke(&mut self, id: &AdminTokenId, now: Micros) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "UPDATE admin_tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
             [id, now],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 }

@@ -62,12 +62,10 @@ impl Store {
     pub async fn ledger_balance(&self, tenant: &TenantId) -> Result<Nanousd> {
         let tenant = tenant.clone();
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_scalar(
+            on!(db.read(), c => query_scalar(
                 "SELECT CAST(COALESCE(SUM(amount_nanousd), 0) AS BIGINT) FROM ledger_entries WHERE tenant_id = $1",
                 [tenant],
-            )
-            .fetch_one(c)
-            .await)
+            ).fetch_one(c).await)
         })
         .await
     }
@@ -79,7 +77,7 @@ impl Tx {
     /// # Errors
     /// `Conflict` when the request has one already.
     pub async fn usage_append(&mut self, new: &NewUsage) -> Result<()> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "INSERT INTO usage_records (request_id, tenant_id, project_id, key_id, model, input_tokens,
                  cache_read_tokens, cache_write_tokens, output_tokens, reasoning_tokens, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -96,10 +94,7 @@ impl Tx {
                 new.reasoning_tokens,
                 new.created_at,
             ],
-        )
-        .execute(c)
-        .await
-        .map(drop))
+        ).execute(c).await.map(drop))
         .map_err(super::dialect::classify)
     }
 
@@ -108,27 +103,23 @@ impl Tx {
     /// # Errors
     /// `Conflict` when the request has one of this kind already.
     pub async fn ledger_append(&mut self, new: &NewLedgerEntry) -> Result<()> {
-        on!(self.connection(), |c| {
-            query(
+        on!(self.connection(), c => query(
             "INSERT INTO ledger_entries (id, request_id, tenant_id, project_id, kind, amount_nanousd, price, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             [
                 &new.id, &new.request_id, &new.tenant_id, &new.project_id, new.kind, new.amount_nanousd, &new.price,
                 new.created_at,
             ],
-        ).execute(c).await.map(drop)
-        })
+        ).execute(c).await.map(drop))
         .map_err(super::dialect::classify)
     }
 
     /// The entry of a kind for a request that this gateway made.
     pub async fn ledger_entry(&mut self, request: &RequestId, kind: &str) -> Result<Option<LedgerRow>> {
-        on!(self.connection(), |c| query_as(
+        on!(self.connection(), c => query_as(
             "SELECT id, request_id, amount_nanousd, created_at FROM ledger_entries WHERE request_id = $1 AND kind = $2",
             [request, kind],
-        )
-        .fetch_optional(c)
-        .await)
+        ).fetch_optional(c).await)
         .map_err(super::dialect::classify)
     }
 }

@@ -13,10 +13,10 @@
 
 /// Runs one query on whichever engine is behind `$db`, an [`Engine`] of executors.
 ///
-/// `on!(db, |c| query("… $1", [bind, …]).execute(c).await)`. A text whose highest placeholder is not the number of
+/// `on!(db, c => query("… $1", [bind, …]).execute(c).await)`. A text whose highest placeholder is not the number of
 /// binds does not compile (SQLite would read a missing one as NULL).
 macro_rules! on {
-    ($db:expr, |$c:ident| $query:ident($sql:literal, [$($bind:expr),* $(,)?] $(,)?) $($run:tt)+) => {{
+    ($db:expr, $c:ident => $query:ident($sql:literal, [$($bind:expr),* $(,)?] $(,)?) $($run:tt)+) => {{
         const { $crate::store::columns::check_binds($sql, <[&str]>::len(&[$(stringify!($bind)),*])) };
         match $db {
             $crate::store::Engine::Sqlite($c) => sqlx::$query($sql)$(.bind($bind))* $($run)+,

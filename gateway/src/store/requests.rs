@@ -104,7 +104,7 @@ impl Store {
     /// `Conflict` when the id is known already.
     pub async fn request_open(&self, new: NewRequest) -> Result<bool> {
         self.detached(move |db| async move {
-            on!(db.write(), |c| query(
+            on!(db.write(), c => query(
                 "INSERT INTO requests (id, tenant_id, project_id, key_id, dialect, model_asked, model, price,
                      input_tokens, max_output_tokens, state, gateway_id, lease_until, attempt, accepted_at)
                  SELECT $3, p.tenant_id, p.id, $4, $5, $6, $7, $8, $9, $10, 'open', $11, $12, 0, $13
@@ -124,10 +124,7 @@ impl Store {
                     new.lease_until,
                     new.accepted_at,
                 ],
-            )
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
+            ).execute(c).await.map(|done| done.rows_affected() == 1))
         })
         .await
     }
@@ -136,14 +133,11 @@ impl Store {
     pub async fn request_note_worker(&self, id: &RequestId, decode_worker: &str, attempt: u32) -> Result<bool> {
         let (id, decode_worker) = (id.clone(), decode_worker.to_owned());
         self.detached(move |db| async move {
-            on!(db.write(), |c| query(
+            on!(db.write(), c => query(
                 "UPDATE requests SET decode_worker = $2, attempt = $3
                  WHERE id = $1 AND state = 'open' AND attempt <= $3",
                 [id, decode_worker, i64::from(attempt)],
-            )
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected() == 1))
+            ).execute(c).await.map(|done| done.rows_affected() == 1))
         })
         .await
     }
@@ -152,14 +146,12 @@ impl Store {
     pub async fn requests_open(&self, gateway_id: &str, after: Option<&RequestId>) -> Result<Vec<OpenRow>> {
         let (gateway_id, after) = (gateway_id.to_owned(), after.map_or(String::new(), |id| id.as_str().to_owned()));
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT id, tenant_id, gateway_id, decode_worker, attempt, input_tokens, max_output_tokens,
                         accepted_at, lease_until
                  FROM requests WHERE gateway_id = $1 AND state = 'open' AND id > $2 ORDER BY id LIMIT $3",
                 [gateway_id, after, RECOVERY_BATCH],
-            )
-            .fetch_all(c)
-            .await)
+            ).fetch_all(c).await)
         })
         .await
     }
@@ -167,14 +159,12 @@ impl Store {
     /// Open requests of any replica whose lease ended before `now`, longest ago first, at most [`RECOVERY_BATCH`].
     pub async fn requests_expired(&self, now: Micros) -> Result<Vec<OpenRow>> {
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT id, tenant_id, gateway_id, decode_worker, attempt, input_tokens, max_output_tokens,
                         accepted_at, lease_until
                  FROM requests WHERE state = 'open' AND lease_until < $1 ORDER BY lease_until LIMIT $2",
                 [now, RECOVERY_BATCH],
-            )
-            .fetch_all(c)
-            .await)
+            ).fetch_all(c).await)
         })
         .await
     }
@@ -183,13 +173,10 @@ impl Store {
     pub async fn requests_renew(&self, gateway_id: &str, lease_until: Micros) -> Result<u64> {
         let gateway_id = gateway_id.to_owned();
         self.detached(move |db| async move {
-            on!(db.write(), |c| query(
+            on!(db.write(), c => query(
                 "UPDATE requests SET lease_until = $2 WHERE gateway_id = $1 AND state = 'open' AND lease_until < $2",
                 [gateway_id, lease_until],
-            )
-            .execute(c)
-            .await
-            .map(|done| done.rows_affected()))
+            ).execute(c).await.map(|done| done.rows_affected()))
         })
         .await
     }
@@ -198,7 +185,7 @@ impl Store {
     pub async fn request(&self, id: &RequestId) -> Result<Option<RequestRow>> {
         let id = id.clone();
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT r.id, r.tenant_id, r.project_id, r.key_id, r.dialect, r.model_asked, r.model, r.state,
                         r.outcome, r.decode_worker, r.attempt,
                         COALESCE(u.input_tokens + u.cache_read_tokens + u.cache_write_tokens, r.input_tokens)
@@ -211,9 +198,7 @@ impl Store {
                  LEFT JOIN ledger_entries e ON e.request_id = r.id AND e.kind = 'inference'
                  WHERE r.id = $1",
                 [id],
-            )
-            .fetch_optional(c)
-            .await)
+            ).fetch_optional(c).await)
         })
         .await
     }
@@ -229,13 +214,11 @@ impl Tx {
         detail: &str,
         now: Micros,
     ) -> Result<Option<SettledRow>> {
-        on!(self.connection(), |c| query_as(
+        on!(self.connection(), c => query_as(
             "UPDATE requests SET state = 'settled', outcome = $2, detail = $3, settled_at = $4
              WHERE id = $1 AND state = 'open' RETURNING tenant_id, project_id, key_id, model, price",
             [id, outcome, detail, now],
-        )
-        .fetch_optional(c)
-        .await)
+        ).fetch_optional(c).await)
         .map_err(super::dialect::classify)
     }
 }

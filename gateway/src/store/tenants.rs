@@ -71,13 +71,11 @@ impl Store {
     pub async fn tenant_by_name(&self, name: &str) -> Result<Option<TenantRow>> {
         let name = name.to_owned();
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT id, name, status, requests_per_minute, tokens_per_minute, concurrent_requests, created_at
                  FROM tenants WHERE name = $1 AND deleted_at IS NULL",
                 [name],
-            )
-            .fetch_optional(c)
-            .await)
+            ).fetch_optional(c).await)
         })
         .await
     }
@@ -86,12 +84,10 @@ impl Store {
     pub async fn project_by_name(&self, tenant: &TenantId, name: &str) -> Result<Option<ProjectRow>> {
         let (tenant, name) = (tenant.clone(), name.to_owned());
         self.detached(move |db| async move {
-            on!(db.read(), |c| query_as(
+            on!(db.read(), c => query_as(
                 "SELECT id, name, created_at FROM projects WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL",
                 [tenant, name],
-            )
-            .fetch_optional(c)
-            .await)
+            ).fetch_optional(c).await)
         })
         .await
     }
@@ -104,7 +100,7 @@ impl Tx {
     /// `Conflict` when the name is taken.
     pub async fn tenant_create(&mut self, id: &TenantId, name: &str, limits: Limits, now: Micros) -> Result<()> {
         let limits = LimitColumns::try_from(limits)?;
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "INSERT INTO tenants (id, name, status, requests_per_minute, tokens_per_minute, concurrent_requests, created_at)
              VALUES ($1, $2, 'active', $3, $4, $5, $6)",
             [id, name, limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_requests, now],
@@ -114,39 +110,30 @@ impl Tx {
 
     /// `false` when there is no such tenant.
     pub async fn tenant_set_status(&mut self, id: &TenantId, status: &str) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "UPDATE tenants SET status = $2 WHERE id = $1 AND deleted_at IS NULL",
             [id, status],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
     /// `false` when there is no such tenant.
     pub async fn tenant_set_limits(&mut self, id: &TenantId, limits: Limits) -> Result<bool> {
         let limits = LimitColumns::try_from(limits)?;
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "UPDATE tenants SET requests_per_minute = $2, tokens_per_minute = $3, concurrent_requests = $4
              WHERE id = $1 AND deleted_at IS NULL",
             [id, limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_requests],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
     /// Marks it deleted; what it owes stays on the ledger. `false` when there is no such tenant.
     pub async fn tenant_delete(&mut self, id: &TenantId, now: Micros) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "UPDATE tenants SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL",
             [id, now],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
@@ -155,26 +142,20 @@ impl Tx {
     /// # Errors
     /// `Conflict` when the tenant has a project of that name.
     pub async fn project_create(&mut self, tenant: &TenantId, id: &ProjectId, name: &str, now: Micros) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "INSERT INTO projects (id, tenant_id, name, created_at)
              SELECT $2, id, $3, $4 FROM tenants WHERE id = $1 AND deleted_at IS NULL",
             [tenant, id, name, now],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 
     /// Marks it deleted. `false` when the tenant has no such project.
     pub async fn project_delete(&mut self, tenant: &TenantId, id: &ProjectId, now: Micros) -> Result<bool> {
-        on!(self.connection(), |c| query(
+        on!(self.connection(), c => query(
             "UPDATE projects SET deleted_at = $3 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
             [tenant, id, now],
-        )
-        .execute(c)
-        .await
-        .map(|done| done.rows_affected() == 1))
+        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 }
