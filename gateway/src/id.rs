@@ -85,6 +85,12 @@ impl<K: Named> Id<K> {
         valid.then(|| Self::raw(text.to_owned()))
     }
 
+    /// With a given public part, 1 to 64 of `[A-Za-z0-9]`: for credentials, which carry theirs in their own text.
+    pub(crate) fn of(public: &str) -> Self {
+        debug_assert!((1..=64).contains(&public.len()) && public.bytes().all(|b| b.is_ascii_alphanumeric()));
+        Self::raw(format!("{}_{public}", K::PREFIX))
+    }
+
     fn raw(text: String) -> Self {
         Id { text: text.into_boxed_str(), kind: PhantomData }
     }
