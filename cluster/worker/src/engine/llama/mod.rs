@@ -1,15 +1,17 @@
-//! llama.cpp on the CPU. The only place with `unsafe`: `raw` has the calls, `blob` checks what comes from other workers.
+//! llama.cpp on the CPU. The only place with `unsafe`: `raw` and `gguf` have the calls, `blob` checks what comes from other workers.
 
 #![allow(unsafe_code)]
 
 mod blob;
 mod card;
+mod gguf;
 mod raw;
 
 use super::{BatchToken, Description, Engine, EngineError, EngineLimits, LoadError, SequenceId};
 use blob::Layout;
 use cluster_protocol::{Fingerprint, TextPart};
-use raw::{Context, ContextShape, Metadata, Row};
+use gguf::Metadata;
+use raw::{Context, ContextShape, Row};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::Read;
