@@ -90,16 +90,18 @@ impl Worker {
         let _ = (&mut self.engine_ended).await; // an error means just that: the sender is gone
     }
 
-    /// Takes no more requests, lets the running ones end within the grace, then ends them with `ShuttingDown`.
-    pub async fn stop(self) {
-        let context = &self.context;
+    /// Takes no more requests, lets the running ones end within the grace, then ends them with `ShuttingDown`. Returns
+    /// when the engine has freed what it held, so that a process may exit.
+    pub async fn stop(mut self) {
+        let context = Arc::clone(&self.context);
         context.draining.cancel();
         context.tasks.close();
-        let grace = context.config.patience.grace;
-        if tokio::time::timeout(grace, context.tasks.wait()).await.is_err() {
-            context.scheduler.close();
+        let drained = tokio::time::timeout(context.config.patience.grace, context.tasks.wait()).await;
+        context.scheduler.close();
+        if drained.is_err() {
             let _ = tokio::time::timeout(FAREWELL, context.tasks.wait()).await; // those left are closed by the drop
         }
+        let _ = tokio::time::timeout(FAREWELL, self.engine_ended()).await; // in the midst of a long chunk it is left
     }
 }
 

@@ -60,6 +60,14 @@ impl EngineLoop {
             Ending::Exported { .. } | Ending::Failed(..) => (None, "failed"),
             Ending::Cancelled => (None, "cancelled"),
         };
+        tracing::debug!(
+            request_id = answer.key.0,
+            attempt = answer.key.1,
+            outcome,
+            input_tokens = counts.input_tokens,
+            output_tokens = counts.output_tokens,
+            "request ended"
+        );
         self.shared.receipts().end(&answer.key, counts, finish);
         self.shared.metrics.request_ended(outcome);
     }

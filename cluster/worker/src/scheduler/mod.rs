@@ -265,3 +265,129 @@ impl Drop for Inbox {
 pub(crate) fn failure(code: ErrorCode, message: &str) -> WorkerError {
     WorkerError { code, message: message.to_owned(), counts: Counts::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineLimits;
+    use crate::engine::sim::{SimEngine, SimOptions};
+    use cluster_protocol::{Binding, FinishReason, PrefillPlan, Sampling, prompt_digest};
+
+    const CHUNKS: usize = 16;
+
+    async fn scheduler(patience: Duration) -> Scheduler {
+        let limits = EngineLimits { slots: 2, cells: 4096, context_tokens: 2048, chunk_tokens: 64, threads: 1 };
+        let options = Options { worker_id: "w".into(), queue: 4, patience, crash: None };
+        let engine = SimOptions { answer_tokens: 100_000, ..SimOptions::default() };
+        Scheduler::start(options, move || Ok(Box::new(SimEngine::new(engine, limits)))).await.unwrap().0
+    }
+
+    fn generate(id: &str, max_tokens: u32) -> Request {
+        Request::Generate(Box::new(Generate {
+            request_id: id.into(),
+            attempt: 1,
+            tenant: "ten_1".into(),
+            prompt: vec![1, 2, 3],
+            sampling: Sampling::GREEDY,
+            stop: Vec::new(),
+            max_tokens,
+            grant: max_tokens,
+            prefill: PrefillPlan::Local { reason: LocalReason::NoneConfigured },
+        }))
+    }
+
+    fn prefill(scheduler: &Scheduler) -> Request {
+        let prompt = vec![7; CHUNKS * 64];
+        let binding = Binding {
+            request_id: "exported".into(),
+            attempt: 1,
+            tenant: "ten_1".into(),
+            prompt_digest: prompt_digest(&prompt),
+            prompt_tokens: prompt.len() as u32,
+            fingerprint: scheduler.shared().description.fingerprint.clone(),
+            epoch: 1,
+        };
+        Request::Prefill(Box::new(Prefill { binding, prompt, sampling: Sampling::GREEDY }))
+    }
+
+    async fn finish(ticket: &mut Ticket) -> FinishReason {
+        loop {
+            match ticket.next().await.unwrap() {
+                Message::Done(done) => return done.finish,
+                Message::Accepted(_) | Message::Token(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_prompt_waits_for_its_reader_and_no_other_waits_for_it() {
+        let scheduler = scheduler(Duration::from_secs(60)).await;
+        let (mut exported, _) = scheduler.submit(prefill(&scheduler), false).unwrap();
+        let (mut other, _) = scheduler.submit(generate("other", 200), false).unwrap();
+        assert_eq!(finish(&mut other).await, FinishReason::MaxTokens);
+        assert!(exported.events.len() <= PREFILL_EVENTS, "it went on without its reader");
+        assert_eq!(scheduler.load().running, 1, "it is not done");
+        let mut chunks = 0;
+        loop {
+            match exported.next().await.unwrap() {
+                Message::KvBegin(_) => assert_eq!(chunks, 0),
+                Message::KvChunk(_) => chunks += 1,
+                Message::KvCommit(commit) => break assert_eq!(commit.chunks.len(), CHUNKS),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(chunks, CHUNKS);
+        assert_eq!(scheduler.load(), Load::default());
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up_with_its_counts() {
+        let scheduler = scheduler(Duration::from_millis(50)).await;
+        let (mut lagging, _) = scheduler.submit(generate("lagging", 1000), false).unwrap();
+        while !matches!(scheduler.receipt(&("lagging".into(), 1)), cluster_protocol::Receipt::Ended { .. }) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut last = None;
+        while let Some(message) = lagging.next().await {
+            last = Some(message);
+        }
+        let Some(Message::Error(error)) = last else { panic!("{last:?}") };
+        assert_eq!(error.code, ErrorCode::Engine);
+        assert!(error.counts.output_tokens > 0 && (error.counts.output_tokens as usize) < EVENTS);
+        assert_eq!(scheduler.load(), Load::default());
+    }
+
+    #[tokio::test]
+    async fn a_closed_scheduler_ends_every_request_and_its_thread() {
+        let limits = EngineLimits { slots: 1, cells: 4096, context_tokens: 2048, chunk_tokens: 64, threads: 1 };
+        let options = Options { worker_id: "w".into(), queue: 4, patience: Duration::from_secs(60), crash: None };
+        let build = move || Ok(Box::new(SimEngine::new(SimOptions::default(), limits)) as Box<dyn Engine>);
+        let (scheduler, ended) = Scheduler::start(options, build).await.unwrap();
+        let mut tickets: Vec<Ticket> =
+            ["a", "b"].map(|id| scheduler.submit(generate_paused(id), false).unwrap().0).into();
+        while scheduler.load() != (Load { running: 1, waiting: 1, cells_reserved: 13 }) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        scheduler.close();
+        assert!(ended.await.is_err(), "the thread has ended");
+        for ticket in &mut tickets {
+            let mut last = None;
+            while let Some(message) = ticket.next().await {
+                last = Some(message);
+            }
+            assert!(matches!(last, Some(Message::Error(error)) if error.code == ErrorCode::ShuttingDown));
+        }
+        assert!(scheduler.submit(generate("late", 1), false).is_err());
+    }
+
+    fn generate_paused(id: &str) -> Request {
+        match generate(id, 10) {
+            Request::Generate(mut generate) => {
+                generate.grant = 1;
+                Request::Generate(generate)
+            }
+            other @ Request::Prefill(_) => other,
+        }
+    }
+}

@@ -4,6 +4,7 @@ use crate::support::*;
 use cluster_protocol::*;
 use cluster_worker::Worker;
 use cluster_worker::config::Config;
+use cluster_worker::connection::Connection;
 use std::time::Duration;
 
 /// Slow enough that nothing ends by itself within a test.
@@ -154,4 +155,20 @@ async fn a_stopping_worker_lets_running_answers_end_and_then_cuts_them() {
         stopping.await.unwrap();
         assert!(tokio::net::TcpStream::connect(address).await.is_err(), "it no longer listens");
     }
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_number_and_in_idle_time() {
+    let mut config = sim("d1");
+    config.connections = 2;
+    config.patience.idle = Duration::from_millis(300);
+    let worker = start(config).await;
+    let mut first = connect(worker.address()).await;
+    let mut second = connect(worker.address()).await;
+    let third = Connection::connect(worker.address(), &secret(), Hello::new(PeerKind::Gateway, "x")).await;
+    assert!(third.is_err(), "over the cap");
+    closes(&mut first).await;
+    closes(&mut second).await;
+    let mut again = connect(worker.address()).await;
+    assert!(run(&mut again, request("1", prompt(10, 0), LOCAL)).await.done.is_some());
 }

@@ -1,21 +1,17 @@
-//! The real model: an answer through prefill and decode equals one of a single process. Needs the model's path in
-//! `CAPROCK_TEST_MODEL`; without it these tests say so and pass, since a checkout has no model file.
+//! The real model: an answer through prefill and decode equals one of a single process. Needs `CAPROCK_TEST_MODEL`, the
+//! path of a GGUF file that speaks ChatML; without it these tests fail rather than skip in silence.
 
 use crate::support::*;
 use cluster_protocol::*;
 use cluster_worker::EngineLimits;
 use cluster_worker::config::{Config, EngineChoice};
-use std::path::PathBuf;
 
-fn llama() -> Option<Config> {
-    let Some(model) = std::env::var_os("CAPROCK_TEST_MODEL").map(PathBuf::from) else {
-        eprintln!("CAPROCK_TEST_MODEL is not set: nothing was tested");
-        return None;
-    };
+fn llama() -> Config {
+    let model = std::env::var_os("CAPROCK_TEST_MODEL").expect("set CAPROCK_TEST_MODEL to a GGUF file").into();
     let mut config = sim("x");
     config.engine = EngineChoice::Llama { model };
     config.limits = EngineLimits { slots: 8, cells: 4096, context_tokens: 4096, chunk_tokens: 128, threads: 1 };
-    Some(config)
+    config
 }
 
 async fn tokenize(address: std::net::SocketAddr, parts: &[(&str, bool)]) -> Vec<u32> {
@@ -43,7 +39,7 @@ async fn chat(address: std::net::SocketAddr, question: &str) -> Vec<u32> {
 
 #[tokio::test]
 async fn a_handed_over_prompt_gives_the_tokens_of_one_process() {
-    let Some(template) = llama() else { return };
+    let template = llama();
     let alone = start(template.clone()).await;
     let (_prefill, decode) = pair(template).await;
     let mut single = connect(alone.address()).await;
@@ -58,9 +54,46 @@ async fn a_handed_over_prompt_gives_the_tokens_of_one_process() {
             let one = run(&mut single, generate.clone()).await;
             generate.prefill = remote();
             let two = run(&mut split, generate).await;
-            println!("{} prompt tokens, {:?}: {}", one.done().counts.input_tokens, two.done().timings, two.text);
             assert_eq!(one.ids, two.ids, "{question}");
             assert_eq!(two.local_reason(), None, "it came from the prefill worker");
         }
     }
+}
+
+#[tokio::test]
+async fn eight_answers_at_once_are_whole_and_leave_nothing_held() {
+    let (prefill, decode) = pair(llama()).await;
+    let address = decode.address();
+    let question = chat(address, "Name three colours.").await;
+    let together = (0..8).map(|at| {
+        let mut generate = request(&at.to_string(), question.clone(), if at % 2 == 0 { remote() } else { LOCAL });
+        (generate.max_tokens, generate.grant) = (12, 12);
+        async move { run(&mut connect(address).await, generate).await }
+    });
+    for answer in futures::future::join_all(together).await {
+        assert_eq!(answer.done().path.engine, "llama");
+        assert!(!answer.text.trim().is_empty(), "{answer:?}");
+    }
+    becomes_idle(&prefill).await;
+    becomes_idle(&decode).await;
+}
+
+#[tokio::test]
+async fn the_card_has_all_that_a_gateway_needs_to_tokenise() {
+    let worker = start(llama()).await;
+    let mut connection = connect(worker.address()).await;
+    connection.send(Message::DescribeModel).await.unwrap();
+    let Message::Model(card) = next(&mut connection).await else { panic!("no card") };
+    assert_eq!(card.digest(), worker.info().card_digest);
+    let tokenizer = &card.tokenizer;
+    assert_eq!(tokenizer.kind, "gpt2");
+    assert!(!tokenizer.pre.is_empty() && !tokenizer.merges.is_empty());
+    assert_eq!(tokenizer.tokens.len(), tokenizer.kinds.len());
+    assert!(card.chat_template.as_ref().is_some_and(|template| template.contains("<|im_start|>")));
+    let ends: Vec<&str> =
+        tokenizer.end_of_generation.iter().map(|id| tokenizer.tokens[*id as usize].as_str()).collect();
+    assert!(ends.contains(&"<|im_end|>"), "{ends:?}");
+    // A caller's text is never a special token, and every byte of it is in its ids.
+    let plain = tokenize(worker.address(), &[("<|im_end|> né 🌲", false)]).await;
+    assert!(plain.iter().all(|id| tokenizer.kinds[*id as usize] == TokenKind::Normal), "{plain:?}");
 }

@@ -162,6 +162,9 @@ async fn chunks_in_any_order_are_taken() {
     assert_eq!((handed.local_reason(), handed.text), (None, local.text));
 }
 
+type EditChunk = fn(KvChunk) -> Vec<Message>;
+type EditCommit = fn(&mut Commit);
+
 /// Runs one fall-back through a meddler, and asserts that it was for `reason`.
 async fn meddled(what: &str, reason: LocalReason, edit: impl FnMut(Message) -> Option<Vec<Message>> + Send + 'static) {
     let prefill = start(sim("p1")).await;
@@ -182,13 +185,13 @@ async fn every_damage_to_a_hand_off_is_refused() {
         other => Some(vec![other]),
     })
     .await;
-    let on_chunk = |edit: fn(KvChunk) -> Vec<Message>| {
+    let on_chunk = |edit: EditChunk| {
         move |message| match message {
             Message::KvChunk(chunk) if chunk.start == 64 => Some(edit(chunk)),
             other => Some(vec![other]),
         }
     };
-    let edits: [(&str, fn(KvChunk) -> Vec<Message>); 9] = [
+    let edits: [(&str, EditChunk); 9] = [
         ("a missing chunk", |_| Vec::new()),
         ("a repeated chunk", |c| vec![Message::KvChunk(c.clone()), Message::KvChunk(c)]),
         ("another binding", |c| vec![Message::KvChunk(KvChunk { binding: [1; 32], ..c })]),
@@ -202,7 +205,7 @@ async fn every_damage_to_a_hand_off_is_refused() {
     for (what, edit) in edits {
         meddled(what, bad, on_chunk(edit)).await;
     }
-    let on_commit = |edit: fn(&mut Commit)| {
+    let on_commit = |edit: EditCommit| {
         move |message| match message {
             Message::KvCommit(mut commit) => {
                 edit(&mut commit);
@@ -211,7 +214,7 @@ async fn every_damage_to_a_hand_off_is_refused() {
             other => Some(vec![other]),
         }
     };
-    let edits: [(&str, fn(&mut Commit)); 5] = [
+    let edits: [(&str, EditCommit); 5] = [
         ("a commit for another binding", |c| c.binding = "00".repeat(32)),
         ("a commit without a chunk", |c| drop(c.chunks.pop())),
         ("a commit with a chunk too many", |c| c.chunks.push(c.chunks[0].clone())),

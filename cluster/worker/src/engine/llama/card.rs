@@ -1,6 +1,7 @@
 //! The model card: what a gateway needs to tokenise and to render prompts, read once from the GGUF file.
 
-use super::raw::{Context, Metadata};
+use super::gguf::Metadata;
+use super::raw::Context;
 use cluster_protocol::{ModelCard, TokenKind, TokenizerCard};
 use llama_cpp_sys_2 as sys;
 use std::collections::HashMap;

@@ -1,15 +1,17 @@
-//! llama.cpp on the CPU. The only place with `unsafe`: `raw` has the calls, `blob` checks what comes from other workers.
+//! llama.cpp on the CPU. The only place with `unsafe`: `raw` and `gguf` have the calls, `blob` checks what comes from other workers.
 
 #![allow(unsafe_code)]
 
 mod blob;
 mod card;
+mod gguf;
 mod raw;
 
 use super::{BatchToken, Description, Engine, EngineError, EngineLimits, LoadError, SequenceId};
 use blob::Layout;
 use cluster_protocol::{Fingerprint, TextPart};
-use raw::{Context, ContextShape, Metadata, Row};
+use gguf::Metadata;
+use raw::{Context, ContextShape, Row};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::Read;
@@ -185,11 +187,103 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    const LIMITS: EngineLimits =
+        EngineLimits { slots: 3, cells: 512, context_tokens: 512, chunk_tokens: 32, threads: 1 };
+    const SOURCE: SequenceId = SequenceId(0);
+    const NEIGHBOUR: SequenceId = SequenceId(1);
+    const TARGET: SequenceId = SequenceId(2);
+
+    fn load() -> LlamaEngine {
+        let model = std::env::var_os("CAPROCK_TEST_MODEL").expect("set CAPROCK_TEST_MODEL to a GGUF file");
+        LlamaEngine::load(Path::new(&model), LIMITS).unwrap()
+    }
+
+    fn rows(sequence: SequenceId, tokens: &[u32]) -> Vec<BatchToken> {
+        let last = tokens.len() - 1;
+        let row = |(position, token): (usize, &u32)| BatchToken {
+            sequence,
+            position: position as u32,
+            token: *token,
+            want_logits: position == last,
+        };
+        tokens.iter().enumerate().map(row).collect()
+    }
+
+    fn exported(engine: &mut LlamaEngine, sequence: SequenceId, positions: Range<u32>) -> Vec<u8> {
+        let mut out = Vec::new();
+        engine.export(sequence, positions, &mut out).unwrap();
+        out
+    }
+
     #[test]
     fn the_fingerprint_names_the_pinned_build() {
         let manifest = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"));
         let pin = manifest.lines().find(|line| line.starts_with("llama-cpp-sys-2")).unwrap();
         let version = pin.split("\"=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
         assert!(super::BUILD.contains(version), "{} is not {version}", super::BUILD);
+    }
+
+    #[test]
+    fn no_blob_kills_the_process_or_touches_another_sequence() {
+        let mut engine = load();
+        engine.evaluate(&rows(SOURCE, &(10..30).collect::<Vec<_>>())).unwrap();
+        engine.evaluate(&rows(NEIGHBOUR, &(40..60).collect::<Vec<_>>())).unwrap();
+        let good = exported(&mut engine, SOURCE, 5..15);
+        let neighbour = exported(&mut engine, NEIGHBOUR, 0..20);
+        let last_head = good.len() - 64;
+        // Every structural byte at the front, then a spread over the rows with their heads.
+        let places = (0..16 + 10 * 12 + 16 + 12).chain((200..last_head).step_by(2999));
+        let mut refused = 0;
+        for at in places {
+            let mut bad = good.clone();
+            bad[at] ^= 0x81;
+            refused += usize::from(engine.import(TARGET, 5..15, &bad).is_err());
+            engine.release(TARGET);
+        }
+        for cut in [0, 1, 15, 16, 28, 100, good.len() / 2, good.len() - 1] {
+            assert!(engine.import(TARGET, 5..15, &good[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(engine.import(TARGET, 5..15, &[&good[..], &[0]].concat()).is_err(), "trailing byte");
+        assert!(engine.import(TARGET, 4..14, &good).is_err(), "other positions");
+        assert!(refused >= 120, "only {refused} were refused");
+        assert_eq!(exported(&mut engine, NEIGHBOUR, 0..20), neighbour);
+        assert_eq!(exported(&mut engine, SOURCE, 5..15), good);
+        engine.import(TARGET, 5..15, &good).unwrap();
+    }
+
+    #[test]
+    fn a_cache_that_is_not_numbers_fails_its_own_sequence_only() {
+        let mut engine = load();
+        let tokens: Vec<u32> = (10..30).collect();
+        engine.evaluate(&rows(SOURCE, &tokens)).unwrap();
+        let mut blob = exported(&mut engine, SOURCE, 0..20);
+        let nan = 0x7e00u16.to_ne_bytes(); // f16
+        let first_row = 16 + 20 * 12 + 16 + 12;
+        blob[first_row..first_row + 20 * 384].chunks_exact_mut(2).for_each(|half| half.copy_from_slice(&nan));
+        engine.import(TARGET, 0..20, &blob).unwrap();
+        let next = |sequence| BatchToken { sequence, position: 20, token: 7, want_logits: true };
+        engine.evaluate(&[next(SOURCE), next(TARGET)]).unwrap();
+        let mut sampler = crate::sampler::Sampler::default();
+        let greedy = cluster_protocol::Sampling::GREEDY;
+        assert!(sampler.sample(engine.logits(0).unwrap(), &greedy, 0).is_ok());
+        assert_eq!(sampler.sample(engine.logits(1).unwrap(), &greedy, 0), Err(EngineError::BadLogits));
+    }
+
+    #[test]
+    fn inputs_that_llama_cpp_would_abort_on_are_refused_here() {
+        let mut engine = load();
+        let row = |sequence, position, token| BatchToken { sequence, position, token, want_logits: true };
+        let too_many: Vec<_> = (0..33).map(|position| row(SOURCE, position, 1)).collect();
+        assert!(engine.evaluate(&too_many).is_err(), "over n_batch");
+        assert!(engine.evaluate(&[]).is_err());
+        assert!(engine.evaluate(&[row(SequenceId(3), 0, 1)]).is_err(), "the spare sequence");
+        assert!(engine.evaluate(&[row(SOURCE, 0, u32::MAX)]).is_err());
+        assert!(engine.evaluate(&[row(SOURCE, u32::MAX, 1)]).is_err());
+        assert!(engine.evaluate(&[row(SOURCE, 5, 1)]).is_ok(), "a sequence may begin anywhere, as a chunk does");
+        assert!(engine.evaluate(&[row(SOURCE, 9, 1)]).is_err(), "a gap");
+        assert!(engine.logits(5).is_err());
+        assert!(engine.export(NEIGHBOUR, 0..4, &mut Vec::new()).is_err(), "positions that are not there");
     }
 }
