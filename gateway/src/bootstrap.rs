@@ -155,7 +155,8 @@ fn credential() -> Result<CreateCredential> {
     Ok(CreateCredential { name: Name::parse(CREDENTIAL)?, expires_at: None })
 }
 
-/// `None` for a credential that is refused or was sealed with another master key; a failing database is still an error.
+/// `None` for a credential that is refused. A failing database is an error, and so is a master key that can't open what it
+/// should: making new credentials would only hide that.
 fn works<T>(found: Result<T>) -> Result<Option<T>> {
     match found {
         Ok(value) => Ok(Some(value)),
