@@ -5,6 +5,7 @@ pub mod api;
 pub mod app;
 pub mod auth;
 pub mod billing;
+pub mod bootstrap;
 pub mod catalog;
 pub mod clock;
 pub mod config;
