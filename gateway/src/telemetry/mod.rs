@@ -1,5 +1,6 @@
 //! Names of metrics, in one place. Labels are bounded: no tenant, key or request is one.
 
+use crate::{inference, upstream};
 use prometheus_client::registry::Registry;
 use std::sync::Mutex;
 
@@ -8,10 +9,17 @@ use std::sync::Mutex;
 pub struct Metrics {
     /// Encodes `/metrics`.
     pub registry: Mutex<Registry>,
+    /// Requests.
+    pub inference: inference::Metrics,
+    /// Workers.
+    pub upstream: upstream::Metrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Metrics { registry: Mutex::new(Registry::with_prefix("caprock")) }
+        let mut registry = Registry::with_prefix("caprock");
+        let inference = inference::Metrics::register(&mut registry);
+        let upstream = upstream::Metrics::register(&mut registry);
+        Metrics { registry: Mutex::new(registry), inference, upstream }
     }
 }
