@@ -4,7 +4,7 @@
 pub mod pulse;
 
 use crate::config;
-use crate::telemetry::Metrics;
+use crate::telemetry::edge::Metrics;
 use axum::Router;
 use axum::body::Body;
 use http::Request;

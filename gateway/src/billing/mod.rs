@@ -31,6 +31,8 @@ pub struct OpenRequest {
     pub max_output_tokens: u64,
     /// When its head was read.
     pub accepted_at: Micros,
+    /// The decode worker that the first attempt goes to, noted here so that most requests need no second write.
+    pub decode: String,
     /// The replica that runs it.
     pub gateway_id: String,
     /// Until then the replica is believed alive; it renews the lease of all its open requests together.
@@ -148,7 +150,7 @@ pub async fn open_request(store: &Store, request: &OpenRequest) -> Result<()> {
     todo!("G1")
 }
 
-/// Notes which worker a request was sent to, so that a receipt can be asked for after a crash.
+/// Notes which worker a further attempt goes to, so that a receipt can be asked for after a crash.
 ///
 /// # Errors
 /// `Internal`
@@ -173,5 +175,45 @@ pub async fn settle(store: &Store, settlement: &Settlement) -> Result<Nanousd> {
 /// `NotFound`; `Internal`.
 pub async fn request_record(store: &Store, id: &RequestId) -> Result<RequestRecord> {
     let _ = (store, id);
+    todo!("G1")
+}
+
+/// An open request, as recovery needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRow {
+    /// Its id.
+    pub id: RequestId,
+    /// The worker it was sent to last.
+    pub decode: Option<String>,
+    /// Which attempt that was.
+    pub attempt: u32,
+    /// The model that answers, which names the cluster.
+    pub model: String,
+}
+
+/// Open requests of one replica that were accepted before `accepted_before`, oldest first, a bounded number.
+///
+/// # Errors
+/// `Internal`
+pub async fn open_requests(store: &Store, gateway_id: &str, accepted_before: Micros) -> Result<Vec<OpenRow>> {
+    let _ = (store, gateway_id, accepted_before);
+    todo!("G1")
+}
+
+/// Open requests of any replica whose lease ended before `now`, longest ago first, at most `limit`.
+///
+/// # Errors
+/// `Internal`
+pub async fn expired_requests(store: &Store, now: Micros, limit: u32) -> Result<Vec<OpenRow>> {
+    let _ = (store, now, limit);
+    todo!("G1")
+}
+
+/// Moves the lease of all open requests of one replica forward. How many it moved.
+///
+/// # Errors
+/// `Internal`
+pub async fn renew_leases(store: &Store, gateway_id: &str, until: Micros) -> Result<u64> {
+    let _ = (store, gateway_id, until);
     todo!("G1")
 }

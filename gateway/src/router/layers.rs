@@ -5,7 +5,7 @@ use crate::api;
 use crate::app::App;
 use crate::error::{Error, ErrorKind};
 use crate::id::RequestId;
-use crate::telemetry::{InFlight, Metrics};
+use crate::telemetry::edge::{InFlight, Metrics};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -62,7 +62,7 @@ async fn identify(State(edge): State<Edge>, mut request: Request, next: Next) ->
     let begun = Instant::now();
     let id = RequestId::new();
     let surface = (edge.classify)(request.uri().path());
-    let metrics = &edge.app.metrics;
+    let metrics = &edge.app.metrics.edge;
     let in_flight = metrics.request_begins(surface.as_str());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(surface);

@@ -1,166 +1,60 @@
-//! Names of metrics, in one place. Labels are bounded: closed sets of ours, never a tenant, key, model or request.
+//! The gateway's metrics in one registry. Labels are bounded: no tenant, key, model or request is one.
 
-use crate::error::ErrorKind;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
+pub mod edge;
+
+use crate::{inference, upstream};
 use prometheus_client::registry::Registry;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
-/// The gateway's metrics, in a registry of its own. Clones count into the same.
-#[derive(Debug, Clone)]
+/// The gateway's metrics, in a registry of its own.
+#[derive(Debug)]
 pub struct Metrics {
     /// Encodes `/metrics`.
-    pub registry: Arc<Mutex<Registry>>,
-    requests: Family<RequestLabels, Counter>,
-    errors: Family<ErrorLabels, Counter>,
-    in_flight: Family<SurfaceLabels, Gauge>,
-    duration: Family<SurfaceLabels, Histogram>,
-    connections: Family<ListenerLabels, Gauge>,
-    expired: Family<ExpiryLabels, Counter>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    surface: &'static str,
-    status: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabels {
-    surface: &'static str,
-    kind: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SurfaceLabels {
-    surface: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ListenerLabels {
-    listener: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ExpiryLabels {
-    waiting_for: &'static str,
-}
-
-/// From 1 ms to about 2 minutes, doubling.
-fn seconds() -> Histogram {
-    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.001, 2.0, 18))
+    pub registry: Mutex<Registry>,
+    /// Connections and replies.
+    pub edge: edge::Metrics,
+    /// Requests.
+    pub inference: inference::Metrics,
+    /// Workers.
+    pub upstream: upstream::Metrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("caprock");
-        let metrics = Metrics {
-            requests: Family::default(),
-            errors: Family::default(),
-            in_flight: Family::default(),
-            duration: Family::new_with_constructor(seconds),
-            connections: Family::default(),
-            expired: Family::default(),
-            registry: Arc::default(),
-        };
-        registry.register("http_requests", "Replies, by surface and class of status", metrics.requests.clone());
-        registry.register("http_errors", "Failures told to callers, by kind", metrics.errors.clone());
-        registry.register(
-            "http_requests_in_flight",
-            "Requests whose reply has not ended",
-            metrics.in_flight.clone(),
-        );
-        registry.register(
-            "http_request_duration_seconds",
-            "From the end of a request's head to the end of its reply",
-            metrics.duration.clone(),
-        );
-        registry.register("connections", "Open connections, by listener", metrics.connections.clone());
-        registry.register(
-            "connections_expired",
-            "Connections closed because the peer was too slow, by what was awaited",
-            metrics.expired.clone(),
-        );
-        Metrics { registry: Arc::new(Mutex::new(registry)), ..metrics }
+        let edge = edge::Metrics::register(&mut registry);
+        let inference = inference::Metrics::register(&mut registry);
+        let upstream = upstream::Metrics::register(&mut registry);
+        Metrics { registry: Mutex::new(registry), edge, inference, upstream }
     }
 }
 
 impl Metrics {
-    /// A request's head has been read; the guard counts it as running until dropped.
-    pub fn request_begins(&self, surface: &'static str) -> InFlight {
-        let gauge = self.in_flight.get_or_create_owned(&SurfaceLabels { surface });
-        gauge.inc();
-        InFlight(gauge)
-    }
-
-    /// A reply's status is known.
-    pub fn replied(&self, surface: &'static str, status: u16) {
-        let status = match status {
-            100..=199 => "1xx",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            _ => "5xx",
-        };
-        self.requests.get_or_create(&RequestLabels { surface, status }).inc();
-    }
-
-    /// A failure was told to a caller.
-    pub fn failed(&self, surface: &'static str, kind: ErrorKind) {
-        self.errors.get_or_create(&ErrorLabels { surface, kind: kind.as_str() }).inc();
-    }
-
-    /// A reply has been sent to its end, or given up.
-    pub fn reply_ended(&self, surface: &'static str, after: Duration) {
-        self.duration.get_or_create(&SurfaceLabels { surface }).observe(after.as_secs_f64());
-    }
-
-    /// A connection was accepted; the guard counts it as open until dropped.
-    pub fn connection_opens(&self, listener: &'static str) -> InFlight {
-        let gauge = self.connections.get_or_create_owned(&ListenerLabels { listener });
-        gauge.inc();
-        InFlight(gauge)
-    }
-
-    /// A connection was closed because its peer was too slow.
-    pub fn connection_expired(&self, waiting_for: &'static str) {
-        self.expired.get_or_create(&ExpiryLabels { waiting_for }).inc();
-    }
-
     /// The text of `/metrics`.
     ///
     /// # Errors
     /// Never in practice: formatting into memory.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
     }
 }
 
-/// Counts one thing as present until dropped.
-#[derive(Debug)]
-pub struct InFlight(Gauge);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{ErrorKind, Limit};
+    use std::time::Duration;
 
     #[test]
     fn what_is_counted_can_be_read() {
         let metrics = Metrics::default();
-        let running = metrics.request_begins("openai");
-        metrics.replied("openai", 429);
-        metrics.failed("openai", ErrorKind::QuotaExceeded(crate::error::Limit::Concurrency));
-        metrics.reply_ended("openai", Duration::from_millis(20));
+        let running = metrics.edge.request_begins("openai");
+        metrics.edge.replied("openai", 429);
+        metrics.edge.failed("openai", ErrorKind::QuotaExceeded(Limit::Concurrency));
+        metrics.edge.reply_ended("openai", Duration::from_millis(20));
         let text = metrics.encode().unwrap();
         assert!(text.contains(r#"caprock_http_requests_total{surface="openai",status="4xx"} 1"#), "{text}");
         assert!(text.contains(r#"caprock_http_errors_total{surface="openai",kind="quota_exceeded"} 1"#), "{text}");
@@ -173,7 +67,7 @@ mod tests {
     #[test]
     fn two_gateways_count_apart() {
         let (one, other) = (Metrics::default(), Metrics::default());
-        one.replied("openai", 200);
+        one.edge.replied("openai", 200);
         assert!(!other.encode().unwrap().contains("2xx"));
     }
 }
