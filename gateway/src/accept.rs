@@ -34,7 +34,6 @@ const LEAST_HEAD_BUFFER: usize = 8 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One listening socket and what is served on it.
-#[derive(Debug)]
 pub struct Door {
     /// Names it in logs and metrics.
     pub name: &'static str,
@@ -188,7 +187,3 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     }
 }
-
-#[cfg(test)]
-#[path = "accept/tests.rs"]
-mod tests;

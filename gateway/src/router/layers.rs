@@ -14,7 +14,7 @@ use axum::Router;
 use futures::FutureExt;
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Version};
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
