@@ -44,6 +44,8 @@ pub struct OpenRequest {
     pub max_output_tokens: u64,
     /// When its head was read.
     pub accepted_at: Micros,
+    /// The decode worker that the first attempt goes to, noted here so that most requests need no second write.
+    pub decode: String,
     /// The replica that runs it.
     pub gateway_id: String,
     /// Until then the replica is believed alive; it renews the lease of all its open requests together.

@@ -68,11 +68,33 @@ pub struct Failure {
     pub counts: Counts,
     /// Whether the first token had come.
     pub started: bool,
+    /// Tries made, 0 when no worker was asked.
+    pub attempt: u32,
+    /// The last worker that was asked to decode.
+    pub decode: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn before_start(cause: impl Into<Cause>) -> Failure {
-        Failure { cause: cause.into(), counts: Counts::default(), started: false }
+        Failure { cause: cause.into(), counts: Counts::default(), started: false, attempt: 0, decode: None }
+    }
+
+    pub(crate) fn at(self, attempt: u32, decode: &str) -> Failure {
+        Failure { attempt, decode: Some(decode.to_owned()), ..self }
+    }
+
+    pub(crate) fn none_healthy() -> Failure {
+        Failure::before_start(Cause::NoneHealthy)
+    }
+
+    /// It did not end when told to.
+    pub(crate) fn unstoppable(counts: Counts, started: bool) -> Failure {
+        Failure { counts, started, ..Failure::before_start(Cause::Silent("stop")) }
+    }
+
+    /// It sent more than was asked for.
+    pub(crate) fn overflow(counts: Counts) -> Failure {
+        Failure { counts, started: true, ..Failure::before_start(Cause::Violation("more pieces than tokens")) }
     }
 
     /// Whether another attempt may succeed, and can't show the caller two beginnings.
@@ -148,7 +170,7 @@ mod tests {
 
     fn worker(code: ErrorCode, started: bool) -> Failure {
         let error = WorkerError { code, message: "x".into(), counts: Counts::default() };
-        Failure { cause: Cause::Worker(error), counts: Counts::default(), started }
+        Failure { started, ..Failure::before_start(error) }
     }
 
     #[test]

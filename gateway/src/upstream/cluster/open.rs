@@ -62,11 +62,12 @@ impl Cluster {
     {
         let mut tried = Vec::new();
         for number in 1.. {
-            tried.push(placement.decode_id().to_owned());
+            let decode = placement.decode_id().to_owned();
             let failure = match self.attempt(job, number, placement, interrupted).await {
                 Ok(stream) => return Ok(stream),
-                Err(failure) => failure,
+                Err(failure) => failure.at(number, &decode),
             };
+            tried.push(decode);
             if !failure.is_retryable() || number == MAX_ATTEMPTS {
                 return Err(failure);
             }
@@ -79,7 +80,7 @@ impl Cluster {
             tracing::warn!(request = %job.request_id, attempt = attempt.number, decode = %attempt.decode, %failure,
                 "trying again");
             self.metrics.retries.inc();
-            note(attempt).await.map_err(Failure::before_start)?;
+            note(attempt).await.map_err(|error| Failure::before_start(error).at(number, placement.decode_id()))?;
         }
         Err(Failure::before_start(Cause::NoneHealthy))
     }

@@ -22,6 +22,7 @@ pub struct TokenStream {
     deadlines: Deadlines,
     counts: Counts,
     prompt_tokens: u32,
+    max_tokens: u32,
     grant: u32,
     /// Read ahead by [`TokenStream::begin`].
     first: Option<Frame>,
@@ -56,7 +57,7 @@ impl TokenStream {
         deadlines: Deadlines,
     ) -> Result<TokenStream, Failure> {
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
-        let (attempt, grant) = (request.attempt, request.grant);
+        let (attempt, grant, max_tokens) = (request.attempt, request.grant, request.max_tokens);
         if let Err(error) = connection.send(Message::Generate(Box::new(request))).await {
             decode.worker().suspect();
             return Err(Failure::before_start(error));
@@ -72,6 +73,7 @@ impl TokenStream {
             deadlines,
             counts: Counts::default(),
             prompt_tokens,
+            max_tokens,
             grant,
             first: None,
         })
@@ -97,12 +99,12 @@ impl TokenStream {
         }
     }
 
-    /// Allows `grant` output tokens in all.
+    /// Allows `grant` output tokens in all, within the request's maximum.
     ///
     /// # Errors
     /// [`Failure`] when the connection is gone. Cancelling may break the connection.
     pub async fn extend(&mut self, grant: u32) -> Result<(), Failure> {
-        self.grant = self.grant.max(grant);
+        self.grant = self.grant.max(grant.min(self.max_tokens));
         self.tell(Message::Extend(Extend { grant: self.grant })).await
     }
 
@@ -117,6 +119,11 @@ impl TokenStream {
     /// What was computed so far, by the engine's count.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Most output tokens that the grant can be raised to.
+    pub fn max_tokens(&self) -> u32 {
+        self.max_tokens
     }
 
     /// Which try this is, from 1.
@@ -237,6 +244,8 @@ impl TokenStream {
     }
 
     fn failed(&self, cause: impl Into<Cause>) -> Failure {
-        Failure { cause: cause.into(), counts: self.counts, started: self.phase == Phase::Started }
+        let started = self.phase == Phase::Started;
+        let failure = Failure { counts: self.counts, started, ..Failure::before_start(cause) };
+        failure.at(self.attempt, self.decode_id())
     }
 }
