@@ -1,20 +1,28 @@
 //! A worker for tests: speaks the real protocol over real sockets and answers by script.
 
+use super::{Cluster, Deadlines, Job, Peer};
+use crate::config;
+use crate::id::{RequestId, TenantId};
+use crate::upstream::Metrics;
 use cluster_protocol::*;
 use futures::{SinkExt, StreamExt};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::codec::Framed;
 
-pub(super) const SECRET: &str = "a secret that gateway and workers of these tests share";
+pub(crate) const SECRET: &str = "a secret that gateway and workers of these tests share";
+
+/// Digest of the card that these workers announce.
+const CARD: &str = "card";
 
 /// What a worker does once it has read `Generate`.
 #[derive(Debug, Clone)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Send(Message),
     /// Waits for the gateway's next message.
     Receive,
@@ -24,8 +32,8 @@ pub(super) enum Step {
     Hang,
 }
 
-pub(super) struct FakeWorker {
-    pub(super) address: SocketAddr,
+pub(crate) struct FakeWorker {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -40,17 +48,17 @@ struct Shared {
 
 /// What has happened to a fake worker.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Handshakes that ended well.
-    pub(super) connections: usize,
+    pub(crate) connections: usize,
     /// Authenticated connections that are closed.
-    pub(super) closed: usize,
+    pub(crate) closed: usize,
     /// Every message after the handshake.
-    pub(super) messages: Vec<Message>,
+    pub(crate) messages: Vec<Message>,
 }
 
 impl Seen {
-    pub(super) fn generates(&self) -> Vec<Generate> {
+    pub(crate) fn generates(&self) -> Vec<Generate> {
         let generate = |message: &Message| match message {
             Message::Generate(generate) => Some((**generate).clone()),
             _ => None,
@@ -60,11 +68,11 @@ impl Seen {
 }
 
 impl FakeWorker {
-    pub(super) async fn start(id: &str, role: Role) -> FakeWorker {
+    pub(crate) async fn start(id: &str, role: Role) -> FakeWorker {
         Self::start_at("127.0.0.1:0".parse().unwrap(), id, role, 1).await
     }
 
-    pub(super) async fn start_at(address: SocketAddr, id: &str, role: Role, epoch: u64) -> FakeWorker {
+    pub(crate) async fn start_at(address: SocketAddr, id: &str, role: Role, epoch: u64) -> FakeWorker {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -79,42 +87,42 @@ impl FakeWorker {
     }
 
     /// What to do at the next `Generate`; without a script it answers "hello" at once.
-    pub(super) fn script(&self, steps: impl IntoIterator<Item = Step>) {
+    pub(crate) fn script(&self, steps: impl IntoIterator<Item = Step>) {
         self.shared.scripts.lock().unwrap().push_back(steps.into_iter().collect());
     }
 
-    pub(super) fn edit(&self, edit: impl FnOnce(&mut WorkerInfo)) {
+    pub(crate) fn edit(&self, edit: impl FnOnce(&mut WorkerInfo)) {
         edit(&mut self.shared.info.lock().unwrap());
     }
 
-    pub(super) fn set_secret(&self, secret: &str) {
+    pub(crate) fn set_secret(&self, secret: &str) {
         *self.shared.secret.lock().unwrap() = secret.into();
     }
 
-    pub(super) fn set_receipt(&self, receipt: Receipt) {
+    pub(crate) fn set_receipt(&self, receipt: Receipt) {
         *self.shared.receipt.lock().unwrap() = receipt;
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.shared.seen.borrow().clone()
     }
 
     /// Waits until what has happened is as `wanted`.
-    pub(super) async fn until(&self, wanted: impl Fn(&Seen) -> bool) {
+    pub(crate) async fn until(&self, wanted: impl Fn(&Seen) -> bool) {
         let mut seen = self.shared.seen.subscribe();
         let waits = seen.wait_for(|seen| wanted(seen));
-        let in_time = tokio::time::timeout(std::time::Duration::from_secs(10), waits).await;
+        let in_time = tokio::time::timeout(Duration::from_secs(10), waits).await;
         assert!(in_time.is_ok(), "the worker saw {:?}", self.seen());
     }
 
     /// Closes everything, as a killed process does.
-    pub(super) async fn kill(self) {
+    pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
-pub(super) fn fingerprint() -> Fingerprint {
+pub(crate) fn fingerprint() -> Fingerprint {
     Fingerprint {
         engine: "sim".into(),
         build: "1".into(),
@@ -133,7 +141,7 @@ fn info(id: &str, role: Role, epoch: u64) -> WorkerInfo {
         engine: "sim".into(),
         model: "test".into(),
         fingerprint: fingerprint(),
-        card_digest: "unknown".into(),
+        card_digest: CARD.into(),
         epoch,
         context_tokens: 2048,
         slots: 8,
@@ -142,28 +150,85 @@ fn info(id: &str, role: Role, epoch: u64) -> WorkerInfo {
     }
 }
 
-pub(super) fn token(text: &str, output_tokens: u32) -> Step {
+pub(crate) fn token(text: &str, output_tokens: u32) -> Step {
     Step::Send(Message::Token(Token { text: text.into(), ids: vec![1], counts: counts(output_tokens) }))
 }
 
-pub(super) fn accepted() -> Step {
+pub(crate) fn accepted() -> Step {
     Step::Send(Message::Accepted(Accepted { queue_us: 0 }))
 }
 
-pub(super) fn done(finish: FinishReason, output_tokens: u32) -> Step {
+pub(crate) fn done(finish: FinishReason, output_tokens: u32) -> Step {
     let prefill = PrefillPath::Local { reason: LocalReason::NoneConfigured };
     let path = Path { engine: "sim".into(), decode: "decode-1".into(), prefill };
     let done = Done { finish, counts: counts(output_tokens), timings: Timings::default(), path };
     Step::Send(Message::Done(Box::new(done)))
 }
 
-pub(super) fn error(code: ErrorCode) -> Step {
+pub(crate) fn error(code: ErrorCode) -> Step {
     Step::Send(Message::Error(WorkerError { code, message: "scripted".into(), counts: Counts::default() }))
 }
 
 /// Of the prompt that the tests use: three tokens.
-pub(super) fn counts(output_tokens: u32) -> Counts {
+pub(crate) fn counts(output_tokens: u32) -> Counts {
     Counts { input_tokens: 3, output_tokens }
+}
+
+pub(crate) fn deadlines() -> Deadlines {
+    // Short where a test waits for one to pass, long everywhere else: the machine may be busy.
+    Deadlines { healthy: Duration::from_secs(10), ..Deadlines::default() }
+}
+
+pub(crate) fn cluster_with(decode: &[&FakeWorker], prefill: &[&FakeWorker], deadlines: Deadlines) -> Arc<Cluster> {
+    let workers = |workers: &[&FakeWorker], role: &str| {
+        let worker = |(i, worker): (usize, &&FakeWorker)| config::Worker {
+            id: format!("{role}-{}", i + 1),
+            address: worker.address.to_string(),
+        };
+        workers.iter().enumerate().map(worker).collect()
+    };
+    let config = config::Cluster {
+        name: "bundled".into(),
+        model: "m".into(),
+        stands_in_for: vec![],
+        decode: workers(decode, "decode"),
+        prefill: workers(prefill, "prefill"),
+        min_remote_prefill_tokens: 3,
+    };
+    let secret = ClusterSecret::new(SECRET).unwrap();
+    let peer = Peer { gateway_id: "gateway-1".into(), secret, deadlines };
+    Arc::new(Cluster::new(&config, peer, Metrics::default()))
+}
+
+/// A cluster all of whose workers have been seen, as after a first round of probes.
+pub(crate) async fn cluster_of(decode: &[&FakeWorker], prefill: &[&FakeWorker]) -> Arc<Cluster> {
+    let cluster = cluster_with(decode, prefill, deadlines());
+    see_all(&cluster).await;
+    cluster
+}
+
+pub(crate) async fn see_all(cluster: &Arc<Cluster>) {
+    for worker in cluster.workers() {
+        let connection = cluster.connection(worker).await.unwrap();
+        worker.give_back(connection);
+    }
+}
+
+pub(crate) async fn decode() -> FakeWorker {
+    FakeWorker::start("decode-1", Role::Decode).await
+}
+
+pub(crate) fn job() -> Job {
+    Job {
+        card_digest: CARD.into(),
+        request_id: RequestId::new(),
+        tenant: TenantId::new(),
+        prompt: vec![1, 2, 3],
+        sampling: Sampling::GREEDY,
+        stop: vec![],
+        max_tokens: 10,
+        grant: 4,
+    }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

@@ -68,7 +68,7 @@ impl Cluster {
                 return Err(LinkError::WrongCard);
             }
             let model = ModelText::from_card(&card).map_err(LinkError::BadCard)?;
-            Ok(Text { card_digest: digest, model: Arc::new(model) })
+            Ok(Text { card_digest: digest, model })
         });
         let text = made.await.map_err(|panic| LinkError::BadCard(Error::internal(panic)))??;
         tracing::info!(cluster = %self.name, card = %text.card_digest, "model card loaded");

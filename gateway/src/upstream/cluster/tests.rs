@@ -3,67 +3,10 @@
 use super::fake::*;
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::id::{RequestId, TenantId};
 use cluster_protocol::*;
 use std::future::{pending, ready};
 use std::time::Duration;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-
-fn deadlines() -> Deadlines {
-    // Short where a test waits for one to pass, long everywhere else: the machine may be busy.
-    Deadlines { healthy: Duration::from_secs(10), ..Deadlines::default() }
-}
-
-fn cluster_with(decode: &[&FakeWorker], prefill: &[&FakeWorker], deadlines: Deadlines) -> Arc<Cluster> {
-    let workers = |workers: &[&FakeWorker], role: &str| {
-        let worker = |(i, worker): (usize, &&FakeWorker)| config::Worker {
-            id: format!("{role}-{}", i + 1),
-            address: worker.address.to_string(),
-        };
-        workers.iter().enumerate().map(worker).collect()
-    };
-    let config = config::Cluster {
-        name: "bundled".into(),
-        model: "m".into(),
-        stands_in_for: vec![],
-        decode: workers(decode, "decode"),
-        prefill: workers(prefill, "prefill"),
-        min_remote_prefill_tokens: 3,
-    };
-    let secret = ClusterSecret::new(SECRET).unwrap();
-    let peer = Peer { gateway_id: "gateway-1".into(), secret, deadlines };
-    Arc::new(Cluster::new(&config, peer, Metrics::default()))
-}
-
-/// A cluster all of whose workers have been seen, as after a first round of probes.
-async fn cluster_of(decode: &[&FakeWorker], prefill: &[&FakeWorker]) -> Arc<Cluster> {
-    let cluster = cluster_with(decode, prefill, deadlines());
-    see_all(&cluster).await;
-    cluster
-}
-
-async fn see_all(cluster: &Arc<Cluster>) {
-    for worker in cluster.workers() {
-        let connection = cluster.connection(worker).await.unwrap();
-        worker.give_back(connection);
-    }
-}
-
-async fn decode() -> FakeWorker {
-    FakeWorker::start("decode-1", Role::Decode).await
-}
-
-fn job() -> Job {
-    Job {
-        request_id: RequestId::new(),
-        tenant: TenantId::new(),
-        prompt: vec![1, 2, 3],
-        sampling: Sampling::GREEDY,
-        stop: vec![],
-        max_tokens: 10,
-        grant: 4,
-    }
-}
 
 async fn open(cluster: &Arc<Cluster>) -> Result<TokenStream, Failure> {
     let placement = cluster.place(3).await?;
@@ -418,4 +361,15 @@ async fn a_receipt_tells_what_a_request_came_to() {
     assert_eq!(cluster.receipt("decode-gone", "req_1", 1).await.unwrap(), Receipt::Unknown);
     worker.kill().await;
     assert_eq!(cluster.receipt("decode-1", "req_1", 1).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
+}
+
+#[tokio::test]
+async fn a_prompt_made_with_another_vocabulary_reaches_no_worker() {
+    let worker = decode().await;
+    let cluster = cluster_of(&[&worker], &[]).await;
+    let other = Job { card_digest: "other".into(), ..job() };
+    let placement = cluster.place(3).await.unwrap();
+    let failure = cluster.open(&other, placement, |_| ready(Ok(())), &mut pending::<()>()).await.unwrap_err();
+    assert_eq!(Error::from(failure).kind, ErrorKind::UpstreamUnavailable);
+    assert!(worker.seen().generates().is_empty());
 }
