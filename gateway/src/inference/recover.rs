@@ -20,33 +20,42 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const SHORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an unreachable worker is waited for; then its requests count as lost.
 const WORKER_PATIENCE: Duration = Duration::from_secs(120);
+/// While the gateway drains, how soon it is noticed that the last request has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// Most expired requests of a round.
 const BATCH: u32 = 200;
 
-/// Starts both tasks: one renews the leases of this gateway's open requests, one settles orphans, at once and then
-/// every 10 seconds. They end when `stopping` is cancelled.
+/// Starts both tasks: one renews the leases of this gateway's open requests until the last has ended, one settles
+/// orphans, at once and then every 10 seconds, until `draining` is cancelled.
 pub fn spawn(app: &Arc<App>) {
     app.tasks.spawn(renew(Arc::clone(app)));
     app.tasks.spawn(sweep(Arc::clone(app)));
 }
 
 async fn renew(app: Arc<App>) {
-    while !app.stopping.is_cancelled() {
+    while !app.draining.is_cancelled() || app.inference.is_any_running() {
         let until = app.clock.now() + LEASE_US;
         if let Err(error) = billing::renew_leases(&app.store, &app.config.gateway.id, until).await {
             tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "leases not renewed");
         }
         pause(&app, INTERVAL).await;
+        let next = Instant::now() + INTERVAL;
+        while app.draining.is_cancelled() && app.inference.is_any_running() && Instant::now() < next {
+            sleep(DRAIN_LOOK).await;
+        }
     }
 }
 
 async fn sweep(app: Arc<App>) {
     let mut since = HashMap::new();
-    while !app.stopping.is_cancelled() {
+    while !app.draining.is_cancelled() {
         match orphans(&app).await {
             Ok(rows) => {
                 since.retain(|id, _| rows.iter().any(|row| row.id == *id));
                 for row in rows {
+                    if app.draining.is_cancelled() {
+                        return;
+                    }
                     settle(&app, row, &mut since).await;
                 }
             }
@@ -61,7 +70,7 @@ async fn sweep(app: Arc<App>) {
 async fn pause(app: &App, time: Duration) {
     tokio::select! {
         () = sleep(time) => {}
-        () = app.stopping.cancelled() => {}
+        () = app.draining.cancelled() => {}
     }
 }
 
