@@ -9,6 +9,7 @@ pub mod app;
 pub mod auth;
 pub mod billing;
 pub mod body;
+pub mod bootstrap;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

@@ -105,7 +105,7 @@ async fn execute(cli: Cli) -> Result<(), String> {
             Ok(())
         }
         Command::Bootstrap { credentials_file } => {
-            crate::bootstrap::bootstrap(&config()?, &credentials_file).await.map_err(explain)
+            crate::bootstrap::bootstrap(&config()?, &credentials_file).await.map(drop).map_err(explain)
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Request(Request::Show(show)) => show::show(show).await,
