@@ -65,11 +65,7 @@ impl Listeners {
     /// # Errors
     /// Says which address can't be bound.
     pub fn bind(listen: &Listen) -> io::Result<Listeners> {
-        Ok(Listeners {
-            data: bind(listen.data)?,
-            tls: listen.tls.map(bind).transpose()?,
-            admin: bind(listen.admin)?,
-        })
+        Ok(Listeners { data: bind(listen.data)?, tls: listen.tls.map(bind).transpose()?, admin: bind(listen.admin)? })
     }
 
     /// With the ports that were chosen for port 0.
@@ -105,11 +101,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     store.schema_is_current().await?;
     let _alone = store.lock_exclusive()?;
     let app = build(config, store)?;
-    let ending = Ending {
-        draining: app.draining.clone(),
-        abort: CancellationToken::new(),
-        connections: TaskTracker::new(),
-    };
+    let ending =
+        Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
     let doors = doors(&app, listeners)?;
 
     let background = TaskTracker::new();

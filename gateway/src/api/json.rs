@@ -1,7 +1,7 @@
 //! Reading callers' JSON: bounded by the body's limit and serde_json's depth, and clear about the field at fault.
 
 use crate::error::{Error, ErrorKind, Result};
-use serde::de::{DeserializeOwned, Deserialize, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};
 use std::{fmt, marker::PhantomData};
 
 /// Reads `T` from a body.

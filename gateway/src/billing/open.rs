@@ -28,6 +28,7 @@ pub async fn open_request(store: &Store, request: &OpenRequest) -> Result<()> {
         price: serde_json::to_string(&request.price).map_err(Error::internal)?,
         input_tokens: count(request.input_tokens)?,
         max_output_tokens: count(request.max_output_tokens)?,
+        decode_worker: Some(request.decode.clone()),
         gateway_id: request.gateway_id.clone(),
         lease_until: request.lease_until,
         accepted_at: request.accepted_at,
@@ -35,8 +36,8 @@ pub async fn open_request(store: &Store, request: &OpenRequest) -> Result<()> {
     if opened.await? { Ok(()) } else { Err(Error::new(ErrorKind::NotFound, "No such project.")) }
 }
 
-/// Notes which worker a request is about to be sent to, so that a receipt can be asked for after a crash. Call it before
-/// sending.
+/// Notes which worker a further attempt is about to be sent to, so that a receipt can be asked for after a crash. Call it
+/// before sending; the first attempt's worker is in the row from the beginning.
 ///
 /// # Errors
 /// `Conflict` when the request is not open, because another replica took this one for dead and settled it (then it must

@@ -106,9 +106,7 @@ async fn execute(cli: Cli) -> Result<(), String> {
             Ok(())
         }
         Command::Bootstrap { credentials_file } => {
-            let done = bootstrap(&config()?, &credentials_file).await.map_err(explain)?;
-            tracing::info!(tenant = %done.tenant, project = %done.project, renewed = ?done.renewed, "bootstrapped");
-            Ok(())
+            crate::bootstrap::bootstrap(&config()?, &credentials_file).await.map(drop).map_err(explain)
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Request(Request::Show(show)) => show::show(show).await,

@@ -6,11 +6,11 @@ use crate::app::App;
 use crate::error::{Error, ErrorKind};
 use crate::id::RequestId;
 use crate::telemetry::edge::{InFlight, Metrics};
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use axum::Router;
 use futures::FutureExt;
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Version};
@@ -138,7 +138,8 @@ async fn admit(
     next: Next,
 ) -> Response {
     let Ok(_slot) = slots.try_acquire() else {
-        let full = Error::new(ErrorKind::Overloaded, "This gateway has as many requests as it takes. Try again shortly.");
+        let full =
+            Error::new(ErrorKind::Overloaded, "This gateway has as many requests as it takes. Try again shortly.");
         return surface.failure(full.retry_after(FULL_RETRY_AFTER));
     };
     next.run(request).await

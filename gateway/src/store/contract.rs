@@ -29,6 +29,7 @@ fn request_of(who: &Principal) -> NewRequest {
         price: r#"{"opaque":"to SQL"}"#.into(),
         input_tokens: 7,
         max_output_tokens: 9,
+        decode_worker: None,
         gateway_id: "gateway-1".into(),
         lease_until: 100,
         accepted_at: 50,
@@ -336,6 +337,7 @@ async fn recovery_finds_open_requests_by_gateway_and_by_lease_in_bounded_batches
         let rows = store.requests_open("gateway-1", None).await.unwrap();
         assert_eq!(rows.iter().map(|row| &row.id).collect::<Vec<_>>(), mine.iter().collect::<Vec<_>>());
         let first = OpenRow {
+            model: "model".into(),
             id: mine[0].clone(),
             tenant_id: who.tenant.clone(),
             gateway_id: "gateway-1".into(),

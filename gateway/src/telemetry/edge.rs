@@ -62,11 +62,7 @@ impl Metrics {
         };
         registry.register("http_requests", "Replies, by surface and class of status", metrics.requests.clone());
         registry.register("http_errors", "Failures told to callers, by kind", metrics.errors.clone());
-        registry.register(
-            "http_requests_in_flight",
-            "Requests whose reply has not ended",
-            metrics.in_flight.clone(),
-        );
+        registry.register("http_requests_in_flight", "Requests whose reply has not ended", metrics.in_flight.clone());
         registry.register(
             "http_request_duration_seconds",
             "From the end of a request's head to the end of its reply",
