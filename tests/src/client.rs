@@ -33,7 +33,8 @@ impl Client {
 
     /// Speaking HTTP/2 without asking first.
     pub fn over_h2c(&self) -> Client {
-        let http = reqwest::Client::builder().http2_prior_knowledge().timeout(Duration::from_secs(120)).build().unwrap();
+        let http =
+            reqwest::Client::builder().http2_prior_knowledge().timeout(Duration::from_secs(120)).build().unwrap();
         Client { http, ..self.clone() }
     }
 

@@ -34,5 +34,6 @@ fn file(name: &str, what: &str) -> PathBuf {
 }
 
 fn required(name: &str, what: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: it names {what}. Run scripts/test, which sets it"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: it names {what}. Run scripts/test, which sets it"))
 }

@@ -19,7 +19,13 @@ pub struct Process {
 
 impl Process {
     /// Starts `program`; `setpriv` asks the kernel to kill it when this thread ends, in whatever way.
-    pub fn start(name: &str, program: &Path, arguments: &[String], environment: &[(&str, &str)], log: &Path) -> Process {
+    pub fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> Process {
         let output = File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--"])
@@ -72,7 +78,9 @@ impl Process {
         let is_child = |pid: &u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             // After the name, which may hold anything: state, then the parent's id.
-            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)).is_some_and(|ppid| ppid == parent)
+            stat.rsplit_once(')')
+                .and_then(|(_, rest)| rest.split_whitespace().nth(1))
+                .is_some_and(|ppid| ppid == parent)
         };
         let entries = std::fs::read_dir("/proc").unwrap();
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_child).collect()

@@ -54,8 +54,7 @@ impl Proxy {
     pub async fn start(server: &str) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state =
-            Arc::new(Mutex::new(State { fault: Fault::None, recordings: Vec::new(), running: Vec::new() }));
+        let state = Arc::new(Mutex::new(State { fault: Fault::None, recordings: Vec::new(), running: Vec::new() }));
         let accepting = tokio::spawn(accept(listener, server.to_owned(), Arc::clone(&state)));
         Proxy { address, state, accepting }
     }

@@ -26,7 +26,8 @@ impl<S: Stream<Item = reqwest::Result<Bytes>> + Unpin> SseReader<S> {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
                 let text = String::from_utf8(event).map_err(|error| error.to_string())?;
-                let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
+                let data: Vec<&str> =
+                    text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim).collect();
                 if !data.is_empty() {
                     return Ok(Some(data.join("\n")));
                 }

@@ -27,6 +27,7 @@ pub(super) fn request_of(who: &Principal) -> OpenRequest {
         input_tokens: 10,
         max_output_tokens: 20,
         accepted_at: 1_000,
+        decode: "decode-1".into(),
         gateway_id: "gateway-1".into(),
         lease_until: 31_000,
     }

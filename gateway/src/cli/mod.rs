@@ -2,7 +2,6 @@
 
 mod show;
 
-use crate::bootstrap::bootstrap;
 use crate::config::Config;
 use crate::store::Store;
 use crate::{Listeners, Shutdown, openapi, run};
@@ -37,7 +36,7 @@ enum Command {
     Bootstrap {
         /// Where the credentials go, as lines NAME=value; only its owner may read it.
         #[arg(long, value_name = "FILE")]
-        credentials_file: PathBuf,
+        credentials: PathBuf,
     },
     /// Writes the APIs' descriptions as JSON.
     Openapi {
@@ -105,8 +104,8 @@ async fn execute(cli: Cli) -> Result<(), String> {
             store.close().await;
             Ok(())
         }
-        Command::Bootstrap { credentials_file } => {
-            crate::bootstrap::bootstrap(&config()?, &credentials_file).await.map(drop).map_err(explain)
+        Command::Bootstrap { credentials } => {
+            crate::bootstrap::bootstrap(&config()?, &credentials).await.map(drop).map_err(explain)
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Request(Request::Show(show)) => show::show(show).await,
