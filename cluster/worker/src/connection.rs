@@ -89,9 +89,11 @@ impl Connection {
             }
             let (welcome, session) = Welcome::new(secret, &hello, info());
             connection.send(Message::Welcome(Box::new(welcome))).await?;
-            match connection.next().await? {
-                Message::Proof(proof) if session.accepts_client(&proof.proof) => {}
-                _ => return connection.refuse("the client does not hold the cluster secret").await,
+            let Message::Proof(proof) = connection.next().await? else {
+                return connection.refuse("no proof").await;
+            };
+            if !session.accepts_client(&proof.proof) {
+                return connection.refuse("the client does not hold the cluster secret").await;
             }
             connection.framed.codec_mut().secure_server(&session);
             Ok((connection, hello))
@@ -133,10 +135,5 @@ impl Connection {
     /// As `next`, and when the time is over.
     pub async fn next_within(&mut self, limit: Duration) -> Result<Message, ConnectionError> {
         timeout(limit, self.next()).await.map_err(|_| ConnectionError::TimedOut)?
-    }
-
-    /// The socket, for tests that damage what goes over it.
-    pub fn get_mut(&mut self) -> &mut TcpStream {
-        self.framed.get_mut()
     }
 }

@@ -128,7 +128,11 @@ async fn relay(
             incoming = connection.next() => match incoming? {
                 Message::Extend(extend) => ticket.extend(extend.grant),
                 Message::Stop => ticket.stop(),
-                _ => return out_of_turn(connection).await,
+                // Whatever else there is or will be has no place within a request.
+                other => {
+                    tracing::info!(kind = ?other.kind(), "a message out of turn");
+                    return out_of_turn(connection).await;
+                }
             },
             () = &mut fetching => {}
         }

@@ -161,7 +161,7 @@ async fn a_stopping_worker_lets_running_answers_end_and_then_cuts_them() {
 async fn connections_are_bounded_in_number_and_in_idle_time() {
     let mut config = sim("d1");
     config.connections = 2;
-    config.patience.idle = Duration::from_millis(300);
+    config.patience.idle = Duration::from_secs(2);
     let worker = start(config).await;
     let mut first = connect(worker.address()).await;
     let mut second = connect(worker.address()).await;

@@ -61,6 +61,28 @@ async fn a_handed_over_prompt_gives_the_tokens_of_one_process() {
 }
 
 #[tokio::test]
+async fn prompts_at_the_borders_of_chunks_are_handed_over_whole() {
+    let template = llama();
+    let alone = start(template.clone()).await;
+    let (_prefill, decode) = pair(template).await;
+    let mut single = connect(alone.address()).await;
+    let mut split = connect(decode.address()).await;
+    let story = "Once there was a lighthouse keeper who wrote a letter to the sea every evening. ".repeat(20);
+    let ids = tokenize(alone.address(), &[(&story, false)]).await;
+    for tokens in [1, 127, 128, 129, 257] {
+        let mut generate = request(&tokens.to_string(), ids[..tokens].to_vec(), LOCAL);
+        (generate.max_tokens, generate.grant) = (12, 12);
+        let one = run(&mut single, generate.clone()).await;
+        generate.prefill = remote();
+        let two = run(&mut split, generate).await;
+        assert_eq!((one.ids, None), (two.ids.clone(), two.local_reason()), "{tokens} tokens");
+        let PrefillPath::Remote { chunks, kv_bytes, .. } = two.done().path.prefill else { panic!("local") };
+        assert_eq!(chunks as usize, tokens.div_ceil(128));
+        assert!(kv_bytes > 0);
+    }
+}
+
+#[tokio::test]
 async fn eight_answers_at_once_are_whole_and_leave_nothing_held() {
     let (prefill, decode) = pair(llama()).await;
     let address = decode.address();

@@ -37,6 +37,7 @@ impl LlamaEngine {
     /// # Errors
     /// When the file can't be read, is no text model, or the sizes don't fit in memory.
     pub(crate) fn load(model: &Path, wanted: EngineLimits) -> Result<LlamaEngine, LoadError> {
+        raw::initialise();
         let refuse = |error: String| LoadError(format!("model {}: {error}", model.display()));
         let model_sha256 = sha256(model).map_err(|error| refuse(error.to_string()))?;
         let metadata = Metadata::open(model).ok_or_else(|| refuse("not a GGUF file".into()))?;

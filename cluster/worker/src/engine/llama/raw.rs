@@ -48,16 +48,21 @@ struct Batch {
     limit: usize,
 }
 
+/// Sends llama.cpp's log lines to `tracing`, and readies its backends.
+pub(super) fn initialise() {
+    // SAFETY: no pointers are kept but that of a plain function; repeats are harmless.
+    unsafe {
+        sys::llama_log_set(Some(log_line), std::ptr::null_mut());
+        sys::llama_backend_init();
+    }
+}
+
 impl Context {
     /// Loads a model and makes its context. `shape` must be within what [`super::LlamaEngine`] checks.
     pub(super) fn open(path: &Path, shape: impl FnOnce(u32) -> ContextShape) -> Result<Context, String> {
         let c_path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| "the path has a NUL byte")?;
-        // SAFETY: both take no pointers that outlive the call; the callback is a plain function. Repeats are harmless.
-        let mut model_params = unsafe {
-            sys::llama_log_set(Some(log_line), std::ptr::null_mut());
-            sys::llama_backend_init();
-            sys::llama_model_default_params()
-        };
+        // SAFETY: returns a plain struct.
+        let mut model_params = unsafe { sys::llama_model_default_params() };
         model_params.n_gpu_layers = 0;
         // SAFETY: the path is a NUL-terminated string that lives through the call; null comes back on any failure.
         let model = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), model_params) };
