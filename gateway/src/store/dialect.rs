@@ -29,9 +29,10 @@ pub(super) type Transactions = Engine<Transaction<'static, Sqlite>, Transaction<
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers of the SQLite file; there is always one writer beside them.
 const SQLITE_READERS: u32 = 4;
-/// No statement of ours takes longer; a lost gateway's transaction frees its row locks after the second.
-const POSTGRES_TIMEOUTS: [(&str, &str); 2] =
-    [("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "15s")];
+/// No statement of ours takes as long as the first, and the second frees the row locks of a gateway that vanished. The
+/// third keeps quiet about a ROLLBACK where there is nothing to undo: nearly every one of `after_release`.
+const POSTGRES_SETTINGS: [(&str, &str); 3] =
+    [("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "15s"), ("client_min_messages", "error")];
 
 /// The pools, and the file when there is one.
 #[derive(Debug, Clone)]
@@ -84,11 +85,10 @@ async fn connect_postgres(url: &str, max_connections: u32) -> Result<Pools> {
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // A second fence behind the door: whatever a connection was in the middle of is over when it comes back.
-        // Outside a transaction this is only a notice.
         .after_release(|connection, _| {
             Box::pin(async move { sqlx::raw_sql("ROLLBACK").execute(connection).await.map(|_| true) })
         })
-        .connect_with(options.application_name("caprock").options(POSTGRES_TIMEOUTS))
+        .connect_with(options.application_name("caprock").options(POSTGRES_SETTINGS))
         .await
         .map_err(|error| {
             let text = "The database can't be reached. Check store.url, and that PostgreSQL runs and lets us in.";
