@@ -29,8 +29,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (any::<usize>(), prop::bool::weighted(0.1), 0i64..3_000_000)
             .prop_map(|(tenant, again, price)| Step::Open { tenant, again, price }),
-        2 => (request.clone(), 1u32..4).prop_map(|(request, attempt)| Step::Note { request, attempt }),
-        4 => (request.clone(), outcome(), tokens)
+        2 => (request, 1u32..4).prop_map(|(request, attempt)| Step::Note { request, attempt }),
+        4 => (request, outcome(), tokens)
             .prop_map(|(request, outcome, tokens)| Step::Settle { request, outcome, tokens }),
         1 => (request, prop::collection::vec(0u64..50, 2..6))
             .prop_map(|(request, outputs)| Step::SettleTogether { request, outputs }),
