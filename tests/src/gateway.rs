@@ -57,7 +57,7 @@ impl Gateway {
             Gateway { process: None, dir: dir.into(), config, store_url, ports, credentials: HashMap::new() };
         gateway.write_config(&[], &[], "");
         let file = dir.join("credentials.env");
-        gateway.run_to_end("bootstrap", &["--credentials", &file.display().to_string()]).await;
+        gateway.run_to_end("bootstrap", &["--credentials-file", &file.display().to_string()]).await;
         gateway.credentials = std::fs::read_to_string(&file)
             .unwrap()
             .lines()
@@ -96,6 +96,8 @@ impl Gateway {
             .args([command, "--config"])
             .arg(&self.config)
             .args(arguments)
+            .env("CAPROCK_ADMIN_URL", self.admin_url())
+            .envs(self.credentials.get_key_value("CAPROCK_ADMIN_TOKEN"))
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true)
             .output();

@@ -1,0 +1,13 @@
+//! Black-box tests: one binary, so that its dependencies are linked once.
+#![allow(clippy::unwrap_used)]
+
+mod bedrock;
+mod crash;
+mod errors;
+mod handoff;
+mod handoff_faults;
+mod openai;
+mod ports;
+mod sdk;
+mod settle;
+mod tokenizer;
