@@ -30,6 +30,7 @@ fn request_of(who: &Principal) -> NewRequest {
         price: r#"{"opaque":"to SQL"}"#.into(),
         input_tokens: 7,
         max_output_tokens: 9,
+        decode_worker: None,
         gateway_id: "gateway-1".into(),
         lease_until: 100,
         accepted_at: 50,

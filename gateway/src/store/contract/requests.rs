@@ -114,6 +114,7 @@ async fn recovery_finds_open_requests_by_gateway_and_by_lease_in_bounded_batches
         let first = OpenRow {
             id: mine[0].clone(),
             tenant_id: who.tenant.clone(),
+            model: "model".into(),
             gateway_id: "gateway-1".into(),
             decode_worker: Some("decode-1".into()),
             attempt: 1,
