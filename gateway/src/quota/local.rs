@@ -1,4 +1,4 @@
-//! Counts in this process: one lock, held for well under a microsecond's worth of sums.
+//! Counts in this process: one lock, held for the few microseconds that sums over 61 slots take.
 
 use super::window::{SLOT_US, Used, Window};
 use super::{Headroom, Limits, Standing};

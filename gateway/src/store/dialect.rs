@@ -29,8 +29,8 @@ pub(super) type Transactions = Engine<Transaction<'static, Sqlite>, Transaction<
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers of the SQLite file; there is always one writer beside them.
 const SQLITE_READERS: u32 = 4;
-/// No statement of ours takes longer; a lost gateway's transaction frees its row locks after the second.
-const POSTGRES_TIMEOUTS: [(&str, &str); 2] =
+/// No statement of ours takes as long as the first; the second frees the row locks of a gateway that vanished.
+const POSTGRES_SETTINGS: [(&str, &str); 2] =
     [("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "15s")];
 
 /// The pools, and the file when there is one.
@@ -84,11 +84,12 @@ async fn connect_postgres(url: &str, max_connections: u32) -> Result<Pools> {
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // A second fence behind the door: whatever a connection was in the middle of is over when it comes back.
-        // Outside a transaction this is only a notice.
+        // A bare ROLLBACK would leave a warning in the server's log each time there is nothing to undo. If BEGIN is
+        // refused, because a transaction has failed, the pool closes the connection: as good.
         .after_release(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql("ROLLBACK").execute(connection).await.map(|_| true) })
+            Box::pin(async move { sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.map(|_| true) })
         })
-        .connect_with(options.application_name("caprock").options(POSTGRES_TIMEOUTS))
+        .connect_with(options.application_name("caprock").options(POSTGRES_SETTINGS))
         .await
         .map_err(|error| {
             let text = "The database can't be reached. Check store.url, and that PostgreSQL runs and lets us in.";
