@@ -55,7 +55,8 @@ impl Modify for CallerSecurity {
         components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
         let key = ApiKeyValue::with_description("x-api-key", "An API key");
         components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
-        let signature = "AWS Signature Version 4 in its header form, for the services bedrock and bedrock-mantle, any region";
+        let signature =
+            "AWS Signature Version 4 in its header form, for the services bedrock and bedrock-mantle, any region";
         let signature = ApiKeyValue::with_description("Authorization", signature);
         components.add_security_scheme("sigv4", SecurityScheme::ApiKey(ApiKey::Header(signature)));
     }

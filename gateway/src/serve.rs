@@ -65,11 +65,7 @@ impl Listeners {
     /// # Errors
     /// Says which address can't be bound.
     pub fn bind(listen: &Listen) -> io::Result<Listeners> {
-        Ok(Listeners {
-            data: bind(listen.data)?,
-            tls: listen.tls.map(bind).transpose()?,
-            admin: bind(listen.admin)?,
-        })
+        Ok(Listeners { data: bind(listen.data)?, tls: listen.tls.map(bind).transpose()?, admin: bind(listen.admin)? })
     }
 
     /// With the ports that were chosen for port 0.
@@ -105,11 +101,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     store.schema_is_current().await?;
     let _alone = store.lock_exclusive()?;
     let app = build(config, store)?;
-    let ending = Ending {
-        draining: app.draining.clone(),
-        abort: CancellationToken::new(),
-        connections: TaskTracker::new(),
-    };
+    let ending =
+        Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
     let doors = doors(&app, listeners)?;
 
     let background = TaskTracker::new();
@@ -168,16 +161,21 @@ fn doors(app: &Arc<App>, listeners: Listeners) -> Result<Vec<Door>> {
 async fn drain(app: &Arc<App>, ending: &Ending, background: &TaskTracker, shutdown: &Shutdown) {
     tracing::info!("draining");
     app.draining.cancel();
+    app.tasks.close();
     ending.connections.close();
+    let by_themselves = async {
+        ending.connections.wait().await;
+        // A caller may be gone while its request still settles.
+        app.tasks.wait().await;
+    };
     let grace = Duration::from_millis(app.config.gateway.shutdown_grace_ms);
     tokio::select! {
-        _ = timeout(grace, ending.connections.wait()) => {}
+        _ = timeout(grace, by_themselves) => {}
         () = shutdown.hurry.cancelled() => {}
     }
 
     tracing::info!("stopping");
     app.stopping.cancel();
-    app.tasks.close();
     background.close();
     let ended = async {
         app.tasks.wait().await;

@@ -156,13 +156,9 @@ impl<'a> Signed<'a> {
 
     fn canonical_request(&self, head: &Head<'_>, body_hash: &str) -> Vec<u8> {
         let path = if head.path.is_empty() { "/" } else { head.path };
-        let mut text = format!(
-            "{}\n{}\n{}\n",
-            head.method,
-            percent_encode(path.as_bytes(), PATH),
-            canonical_query(head.query)
-        )
-        .into_bytes();
+        let mut text =
+            format!("{}\n{}\n{}\n", head.method, percent_encode(path.as_bytes(), PATH), canonical_query(head.query))
+                .into_bytes();
         for name in &self.signed_headers {
             text.extend_from_slice(name.as_bytes());
             text.push(b':');
@@ -210,7 +206,8 @@ fn check_signed_headers(signed: &[&str], head: &Head<'_>) -> Result<()> {
     if unsigned {
         return Err(malformed("SignedHeaders"));
     }
-    let absent = |name: &&str| !head.headers.contains_key(*name) && (*name != HOST.as_str() || head.authority.is_none());
+    let absent =
+        |name: &&str| !head.headers.contains_key(*name) && (*name != HOST.as_str() || head.authority.is_none());
     if signed.iter().any(absent) {
         return Err(malformed("SignedHeaders"));
     }

@@ -53,7 +53,8 @@ fn converse_stream_by_arn() -> Wire {
         "content-type;host;x-amz-date",
         "a5050c310f052e101152bb3b66d664551310a795a0a203bcaaf09d84a8d2e8e1",
     );
-    let target = "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A%3Afoundation-model%2Famazon.nova-lite-v1%3A0/converse-stream";
+    let target =
+        "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A%3Afoundation-model%2Famazon.nova-lite-v1%3A0/converse-stream";
     wire("POST", target, &[("content-type", "application/json"), ("authorization", &authorization)], HI)
 }
 
@@ -72,11 +73,8 @@ fn mantle_with_blanks() -> Wire {
         "content-type;host;x-amz-custom;x-amz-date",
         "9aaf47c7862722e262e6ac1d2d8e0d4fb463270966fcfcbad54594a77781fa42",
     );
-    let headers = [
-        ("content-type", "application/json"),
-        ("x-amz-custom", "  two   spaces "),
-        ("authorization", &authorization),
-    ];
+    let headers =
+        [("content-type", "application/json"), ("x-amz-custom", "  two   spaces "), ("authorization", &authorization)];
     wire("POST", "/openai/v1/chat/completions", &headers, "{}")
 }
 
@@ -246,5 +244,8 @@ fn a_signature_lives_five_minutes_to_both_sides() {
         assert_eq!(refusal(&Wire { now, ..converse() }), AuthFailure::Expired);
     }
     let text = Wire { now: NOW + 6 * MINUTE, ..converse() }.verify().unwrap_err().message;
-    assert_eq!(text, "Signature expired: 20261123T120000Z is now earlier than 20261123T120100Z (20261123T120600Z - 5 min.)");
+    assert_eq!(
+        text,
+        "Signature expired: 20261123T120000Z is now earlier than 20261123T120100Z (20261123T120600Z - 5 min.)"
+    );
 }

@@ -1,14 +1,27 @@
 //! From counted tokens to money: the request's durable row, its usage record, its ledger entry.
+//!
+//! The model, who owns what, and the invariants are on the page `README.md` beside this file.
+
+mod open;
+mod rating;
+mod record;
+mod recovery;
+mod settle;
 
 use crate::auth::Principal;
 use crate::catalog::Price;
 use crate::clock::Micros;
-use crate::error::Result;
 use crate::id::{KeyId, LedgerEntryId, ProjectId, RequestId, TenantId};
 use crate::inference::{Dialect, Usage};
 use crate::money::Nanousd;
-use crate::store::Store;
 use serde::Serialize;
+
+pub use crate::store::OpenRow;
+pub use open::{note_worker, open_request};
+pub use rating::rate;
+pub use record::{balance, request_record};
+pub use recovery::{expired_requests, open_requests, renew_leases};
+pub use settle::settle;
 
 /// What is made durable before a request's first byte leaves.
 #[derive(Debug, Clone)]
@@ -55,6 +68,20 @@ pub enum Outcome {
     Recovered,
     /// The gateway died under it and no worker remembers it; nothing is charged.
     Lost,
+}
+
+impl Outcome {
+    /// As the store and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Completed => "completed",
+            Outcome::ClientGone => "client_gone",
+            Outcome::Failed => "failed",
+            Outcome::Shutdown => "shutdown",
+            Outcome::Recovered => "recovered",
+            Outcome::Lost => "lost",
+        }
+    }
 }
 
 /// What settles a request.
@@ -141,79 +168,10 @@ pub struct LedgerEntryView {
     pub created_at_us: Micros,
 }
 
-/// Makes the request's row durable. The one door, so that a group-committed journal can take its place.
-///
-/// # Errors
-/// `Conflict` when the id is known already; `Internal`.
-pub async fn open_request(store: &Store, request: &OpenRequest) -> Result<()> {
-    let _ = (store, request);
-    todo!("G1")
-}
+/// The ledger entry that settles a request.
+const INFERENCE: &str = "inference";
 
-/// Notes which worker a further attempt goes to, so that a receipt can be asked for after a crash.
-///
-/// # Errors
-/// `Internal`
-pub async fn note_worker(store: &Store, id: &RequestId, decode: &str, attempt: u32) -> Result<()> {
-    let _ = (store, id, decode, attempt);
-    todo!("G1")
-}
-
-/// Settles once: usage record and ledger entry in one transaction. A second call changes nothing and returns the first
-/// one's amount.
-///
-/// # Errors
-/// `NotFound` for a request never opened; `Internal`.
-pub async fn settle(store: &Store, settlement: &Settlement) -> Result<Nanousd> {
-    let _ = (store, settlement);
-    todo!("G1")
-}
-
-/// A request with its ledger entry.
-///
-/// # Errors
-/// `NotFound`; `Internal`.
-pub async fn request_record(store: &Store, id: &RequestId) -> Result<RequestRecord> {
-    let _ = (store, id);
-    todo!("G1")
-}
-
-/// An open request, as recovery needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRow {
-    /// Its id.
-    pub id: RequestId,
-    /// The worker it was sent to last.
-    pub decode: Option<String>,
-    /// Which attempt that was.
-    pub attempt: u32,
-    /// The model that answers, which names the cluster.
-    pub model: String,
-}
-
-/// Open requests of one replica that were accepted before `accepted_before`, oldest first, a bounded number.
-///
-/// # Errors
-/// `Internal`
-pub async fn open_requests(store: &Store, gateway_id: &str, accepted_before: Micros) -> Result<Vec<OpenRow>> {
-    let _ = (store, gateway_id, accepted_before);
-    todo!("G1")
-}
-
-/// Open requests of any replica whose lease ended before `now`, longest ago first, at most `limit`.
-///
-/// # Errors
-/// `Internal`
-pub async fn expired_requests(store: &Store, now: Micros, limit: u32) -> Result<Vec<OpenRow>> {
-    let _ = (store, now, limit);
-    todo!("G1")
-}
-
-/// Moves the lease of all open requests of one replica forward. How many it moved.
-///
-/// # Errors
-/// `Internal`
-pub async fn renew_leases(store: &Store, gateway_id: &str, until: Micros) -> Result<u64> {
-    let _ = (store, gateway_id, until);
-    todo!("G1")
-}
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod tests;

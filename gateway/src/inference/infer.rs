@@ -46,6 +46,7 @@ struct Case {
 
 /// Token ids and the room for an answer.
 struct Prompt {
+    card_digest: String,
     ids: Vec<u32>,
     max_tokens: u32,
 }
@@ -111,10 +112,11 @@ async fn prompt(app: &App, cluster: &Cluster, route: &Route, request: &Arc<Reque
         return Err(Failure::none_healthy().into());
     };
     let turn = app.inference.cpu.acquire().await.map_err(Error::internal)?;
+    let card_digest = text.card_digest.clone();
     let rendered = Arc::clone(request);
     let (parts, ids) = tokio::task::spawn_blocking(move || {
-        let parts = text.render(&rendered)?;
-        let ids = text.encode(&parts);
+        let parts = text.model.render(&rendered)?;
+        let ids = text.model.encode(&parts);
         Ok::<_, Error>((parts, ids))
     })
     .await
@@ -125,7 +127,7 @@ async fn prompt(app: &App, cluster: &Cluster, route: &Route, request: &Arc<Reque
         None => cluster.tokenize(&parts).await?,
     };
     let max_tokens = limits::max_tokens(request.max_tokens, &route.model, ids.len(), context_tokens)?;
-    Ok(Prompt { ids, max_tokens })
+    Ok(Prompt { card_digest, ids, max_tokens })
 }
 
 impl Prompt {
@@ -202,6 +204,7 @@ fn job(call: &Call, prompt: Prompt) -> Job {
     Job {
         request_id: call.request.id.clone(),
         tenant: call.principal.tenant.clone(),
+        card_digest: prompt.card_digest,
         prompt: prompt.ids,
         sampling: limits::sampling(&call.request.sampling),
         stop: call.request.stop.clone(),

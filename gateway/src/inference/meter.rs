@@ -163,3 +163,7 @@ impl Meter {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "meter_tests.rs"]
+mod tests;

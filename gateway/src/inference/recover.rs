@@ -20,33 +20,42 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const SHORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an unreachable worker is waited for; then its requests count as lost.
 const WORKER_PATIENCE: Duration = Duration::from_secs(120);
-/// Most expired requests of a round.
-const BATCH: u32 = 200;
+/// While the gateway drains, how soon it is noticed that the last request has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+/// Most own requests looked at in a round; what is left over comes in the next.
+const MOST_OWN: usize = 10_000;
 
-/// Starts both tasks: one renews the leases of this gateway's open requests, one settles orphans, at once and then
-/// every 10 seconds. They end when `stopping` is cancelled.
+/// Starts both tasks: one renews the leases of this gateway's open requests until the last has ended, one settles
+/// orphans, at once and then every 10 seconds, until `draining` is cancelled.
 pub fn spawn(app: &Arc<App>) {
     app.tasks.spawn(renew(Arc::clone(app)));
     app.tasks.spawn(sweep(Arc::clone(app)));
 }
 
 async fn renew(app: Arc<App>) {
-    while !app.stopping.is_cancelled() {
+    while !app.draining.is_cancelled() || app.inference.is_any_running() {
         let until = app.clock.now() + LEASE_US;
         if let Err(error) = billing::renew_leases(&app.store, &app.config.gateway.id, until).await {
             tracing::warn!(%error, cause = error.cause().map(tracing::field::display), "leases not renewed");
         }
         pause(&app, INTERVAL).await;
+        let next = Instant::now() + INTERVAL;
+        while app.draining.is_cancelled() && app.inference.is_any_running() && Instant::now() < next {
+            sleep(DRAIN_LOOK).await;
+        }
     }
 }
 
 async fn sweep(app: Arc<App>) {
     let mut since = HashMap::new();
-    while !app.stopping.is_cancelled() {
+    while !app.draining.is_cancelled() {
         match orphans(&app).await {
             Ok(rows) => {
                 since.retain(|id, _| rows.iter().any(|row| row.id == *id));
                 for row in rows {
+                    if app.draining.is_cancelled() {
+                        return;
+                    }
                     settle(&app, row, &mut since).await;
                 }
             }
@@ -61,20 +70,34 @@ async fn sweep(app: Arc<App>) {
 async fn pause(app: &App, time: Duration) {
     tokio::select! {
         () = sleep(time) => {}
-        () = app.stopping.cancelled() => {}
+        () = app.draining.cancelled() => {}
     }
 }
 
 /// Open requests that no living task will settle.
 async fn orphans(app: &App) -> Result<Vec<OpenRow>> {
     let now = app.clock.now();
-    let mut rows = billing::open_requests(&app.store, &app.config.gateway.id, now).await?;
-    rows.extend(billing::expired_requests(&app.store, now, BATCH).await?);
+    let mut rows = own(app).await?;
+    rows.extend(billing::expired_requests(&app.store, now).await?);
     // Looked up after the query: a request is marked before its row exists, and unmarked after it is settled, and
     // settling one that is settled already changes nothing.
     rows.retain(|row| !app.inference.is_running(&row.id));
     rows.sort_by(|a, b| a.id.as_str().cmp(b.id.as_str()));
     rows.dedup_by(|a, b| a.id == b.id);
+    Ok(rows)
+}
+
+/// All open requests of this gateway, in batches. Those in work come along, and are as many as may be in work.
+async fn own(app: &App) -> Result<Vec<OpenRow>> {
+    let mut rows: Vec<OpenRow> = Vec::new();
+    while rows.len() < MOST_OWN {
+        let after = rows.last().map(|row| row.id.clone());
+        let batch = billing::open_requests(&app.store, &app.config.gateway.id, after.as_ref()).await?;
+        if batch.is_empty() {
+            break;
+        }
+        rows.extend(batch);
+    }
     Ok(rows)
 }
 
@@ -90,7 +113,7 @@ async fn settle(app: &App, row: OpenRow, since: &mut HashMap<RequestId, Instant>
         detail: Detail {
             finish: end.finish,
             error: Some("gateway_lost".into()),
-            decode: row.decode,
+            decode: row.decode_worker,
             attempt: row.attempt,
             ..Detail::default()
         },
@@ -108,7 +131,7 @@ async fn settle(app: &App, row: OpenRow, since: &mut HashMap<RequestId, Instant>
 
 /// `Err` while the worker can't be reached.
 async fn receipt(app: &App, row: &OpenRow) -> Result<Receipt> {
-    match (&row.decode, app.upstreams.cluster_of(&row.model)) {
+    match (&row.decode_worker, app.upstreams.cluster_of(&row.model)) {
         (Some(decode), Some(cluster)) => cluster.receipt(decode, row.id.as_str(), row.attempt).await,
         (None, _) | (_, None) => Ok(Receipt::Unknown),
     }

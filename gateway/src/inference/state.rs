@@ -43,6 +43,10 @@ impl State {
         Running { id: id.clone(), all: Arc::clone(&self.running) }
     }
 
+    pub(super) fn is_any_running(&self) -> bool {
+        !locked(&self.running).is_empty()
+    }
+
     pub(super) fn is_running(&self, id: &RequestId) -> bool {
         locked(&self.running).contains(id)
     }

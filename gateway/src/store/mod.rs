@@ -39,6 +39,7 @@ mod contract;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use columns::count;
 pub use dialect::{Engine, ExclusiveLock};
 pub use door::{Store, Tx};
 pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};

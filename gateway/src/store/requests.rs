@@ -24,6 +24,8 @@ pub struct NewRequest {
     pub price: String,
     pub input_tokens: i64,
     pub max_output_tokens: i64,
+    /// The first attempt's, if it is chosen.
+    pub decode_worker: Option<String>,
     pub gateway_id: String,
     pub lease_until: Micros,
     pub accepted_at: Micros,
@@ -48,6 +50,8 @@ pub struct OpenRow {
     pub id: RequestId,
     /// Who pays.
     pub tenant_id: TenantId,
+    /// The model that answers, which names the cluster.
+    pub model: String,
     /// The replica that ran it.
     pub gateway_id: String,
     /// The worker it was sent to; `None` when it never was.
@@ -103,11 +107,13 @@ impl Store {
     /// # Errors
     /// `Conflict` when the id is known already.
     pub async fn request_open(&self, new: NewRequest) -> Result<bool> {
+        let attempt = i64::from(new.decode_worker.is_some());
         self.detached(move |db| async move {
             on!(db.write(), c => query(
                 "INSERT INTO requests (id, tenant_id, project_id, key_id, dialect, model_asked, model, price,
-                     input_tokens, max_output_tokens, state, gateway_id, lease_until, attempt, accepted_at)
-                 SELECT $3, p.tenant_id, p.id, $4, $5, $6, $7, $8, $9, $10, 'open', $11, $12, 0, $13
+                     input_tokens, max_output_tokens, state, gateway_id, lease_until, accepted_at,
+                     decode_worker, attempt)
+                 SELECT $3, p.tenant_id, p.id, $4, $5, $6, $7, $8, $9, $10, 'open', $11, $12, $13, $14, $15
                  FROM projects p WHERE p.tenant_id = $1 AND p.id = $2",
                 [
                     new.tenant_id,
@@ -123,6 +129,8 @@ impl Store {
                     new.gateway_id,
                     new.lease_until,
                     new.accepted_at,
+                    new.decode_worker,
+                    attempt,
                 ],
             ).execute(c).await.map(|done| done.rows_affected() == 1))
         })
@@ -147,7 +155,7 @@ impl Store {
         let (gateway_id, after) = (gateway_id.to_owned(), after.map_or(String::new(), |id| id.as_str().to_owned()));
         self.detached(move |db| async move {
             on!(db.read(), c => query_as(
-                "SELECT id, tenant_id, gateway_id, decode_worker, attempt, input_tokens, max_output_tokens,
+                "SELECT id, tenant_id, model, gateway_id, decode_worker, attempt, input_tokens, max_output_tokens,
                         accepted_at, lease_until
                  FROM requests WHERE gateway_id = $1 AND state = 'open' AND id > $2 ORDER BY id LIMIT $3",
                 [gateway_id, after, RECOVERY_BATCH],
@@ -160,7 +168,7 @@ impl Store {
     pub async fn requests_expired(&self, now: Micros) -> Result<Vec<OpenRow>> {
         self.detached(move |db| async move {
             on!(db.read(), c => query_as(
-                "SELECT id, tenant_id, gateway_id, decode_worker, attempt, input_tokens, max_output_tokens,
+                "SELECT id, tenant_id, model, gateway_id, decode_worker, attempt, input_tokens, max_output_tokens,
                         accepted_at, lease_until
                  FROM requests WHERE state = 'open' AND lease_until < $1 ORDER BY lease_until LIMIT $2",
                 [now, RECOVERY_BATCH],

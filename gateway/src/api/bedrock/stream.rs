@@ -63,7 +63,12 @@ fn exception(error: &Error) -> Vec<u8> {
     frame(":exception-type", stream_exception(error.kind), "exception", &body)
 }
 
-fn frame(type_header: &'static str, name: &'static str, message_type: &'static str, payload: &impl Serialize) -> Vec<u8> {
+fn frame(
+    type_header: &'static str,
+    name: &'static str,
+    message_type: &'static str,
+    payload: &impl Serialize,
+) -> Vec<u8> {
     let header = |name: &'static str, value: &'static str| Header::new(name, HeaderValue::String(value.into()));
     // Plain structs with string keys: serialising them into memory can't fail.
     let payload = serde_json::to_vec(payload).unwrap_or_default();

@@ -8,8 +8,8 @@ use crate::api::json::TextOr;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::id::RequestId;
-use crate::inference::{Content, Dialect, Finished, Message, Request, Role, Sampling, Started};
 use crate::inference;
+use crate::inference::{Content, Dialect, Finished, Message, Request, Role, Sampling, Started};
 use cluster_protocol::FinishReason as Reason;
 
 /// Most texts in `stop`.

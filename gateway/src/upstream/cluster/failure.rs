@@ -22,7 +22,7 @@ pub(crate) enum LinkError {
     WrongWorker(String),
     #[error("runs another model, build or context setting than its cluster")]
     WrongFingerprint,
-    #[error("sent a model card that is not the one it announced")]
+    #[error("has another model card than expected")]
     WrongCard,
     #[error("has a model card that can't be used: {0}")]
     BadCard(#[source] Error),
@@ -63,7 +63,8 @@ pub(crate) enum Cause {
 #[error("{cause}")]
 pub struct Failure {
     #[source]
-    pub(crate) cause: Cause,
+    /// Boxed, since results carry it through every frame of an answer.
+    pub(crate) cause: Box<Cause>,
     /// Cumulative, from the last frame that had counts.
     pub counts: Counts,
     /// Whether the first token had come.
@@ -76,7 +77,7 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn before_start(cause: impl Into<Cause>) -> Failure {
-        Failure { cause: cause.into(), counts: Counts::default(), started: false, attempt: 0, decode: None }
+        Failure { cause: Box::new(cause.into()), counts: Counts::default(), started: false, attempt: 0, decode: None }
     }
 
     pub(crate) fn at(self, attempt: u32, decode: &str) -> Failure {
@@ -100,7 +101,7 @@ impl Failure {
     /// Whether another attempt may succeed, and can't show the caller two beginnings.
     pub(crate) fn is_retryable(&self) -> bool {
         !self.started
-            && match &self.cause {
+            && match &*self.cause {
                 Cause::Link(_) => true,
                 Cause::Worker(error) => error.code.is_retryable(),
                 Cause::NoneHealthy | Cause::Silent(_) | Cause::Violation(_) | Cause::Ours(_) | Cause::Interrupted => {
@@ -111,9 +112,11 @@ impl Failure {
 
     /// Whether the same worker would only say the same again.
     pub(crate) fn needs_another_worker(&self) -> bool {
-        match &self.cause {
+        match &*self.cause {
             Cause::Worker(error) => error.code == ErrorCode::Overloaded,
-            Cause::Link(LinkError::WrongSecret | LinkError::WrongFingerprint | LinkError::WrongWorker(_)) => true,
+            Cause::Link(
+                LinkError::WrongSecret | LinkError::WrongFingerprint | LinkError::WrongCard | LinkError::WrongWorker(_),
+            ) => true,
             Cause::Link(_)
             | Cause::NoneHealthy
             | Cause::Silent(_)
@@ -130,7 +133,7 @@ impl From<Failure> for Error {
             true => Error::new(ErrorKind::UpstreamFailed, "The model's worker failed in the middle of the answer."),
             false => unavailable(),
         };
-        let error = match &failure.cause {
+        let error = match &*failure.cause {
             Cause::NoneHealthy => unavailable(),
             Cause::Link(_) => broken(),
             Cause::Worker(error) => match error.code {

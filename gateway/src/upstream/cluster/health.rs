@@ -1,8 +1,10 @@
 //! A probe per worker: a handshake a second, so that a dead worker is known dead and a restarted one is used again.
 
+use super::connection::Connection;
 use super::failure::LinkError;
 use super::worker::Worker;
 use super::{Cluster, Text};
+use crate::error::Error;
 use crate::prompt::ModelText;
 use cluster_protocol::Message;
 use std::sync::Arc;
@@ -28,42 +30,49 @@ impl Cluster {
 
     /// One handshake, its result noted; fetches the model card when it is new.
     pub(super) async fn probe(&self, worker: &Arc<Worker>) -> Result<(), LinkError> {
-        let probed = self.look(worker).await;
-        match &probed {
-            Ok(()) => {}
-            Err(error) => worker.mark_down(error),
+        let seen = self.look(worker).await;
+        if let Err(error) = &seen {
+            worker.mark_down(error);
         }
         self.metrics.note(&self.status_of(worker));
-        probed
-    }
-
-    async fn look(&self, worker: &Arc<Worker>) -> Result<(), LinkError> {
-        let mut connection = worker.connect(&self.peer).await?;
-        self.admit(worker, &connection)?;
+        let mut connection = seen?;
         let digest = connection.info().card_digest.clone();
         if self.lacks_card(&digest) {
-            let card = match connection.ask(Message::DescribeModel, self.deadlines().ask).await? {
-                Message::Model(card) => card,
-                Message::Error(error) => return Err(LinkError::Refused(error)),
-                other => return Err(LinkError::Unexpected(other.kind())),
-            };
-            // Digests and tables over tens of thousands of tokens: not on the threads that move bytes.
-            let made = tokio::task::spawn_blocking(move || {
-                if card.digest() != digest {
-                    return Err(LinkError::WrongCard);
-                }
-                let model = ModelText::from_card(&card).map_err(LinkError::BadCard)?;
-                Ok(Text { card_digest: digest, model: Arc::new(model) })
-            });
-            let text = made.await.map_err(|panic| LinkError::BadCard(crate::error::Error::internal(panic)))??;
-            tracing::info!(cluster = %self.name, card = %text.card_digest, "model card loaded");
-            self.text.store(Some(Arc::new(text)));
-            self.healthy.send_replace(());
+            // The worker is well, only its cluster can't serve: so this does not mark it down.
+            let learnt = self.learn(&mut connection, digest).await;
+            learnt.inspect_err(|error| tracing::warn!(worker = %worker.id, %error, "no model card"))?;
         }
         // One warm connection saves a request the handshake; the others come back from requests.
         if worker.idle_len() == 0 {
             worker.give_back(connection);
         }
+        Ok(())
+    }
+
+    async fn look(&self, worker: &Arc<Worker>) -> Result<Connection, LinkError> {
+        let connection = worker.connect(&self.peer).await?;
+        self.admit(worker, &connection)?;
+        Ok(connection)
+    }
+
+    /// Asks for the model card and makes template and tokenizer of it.
+    async fn learn(&self, connection: &mut Connection, digest: String) -> Result<(), LinkError> {
+        let card = match connection.ask(Message::DescribeModel, self.deadlines().ask).await? {
+            Message::Model(card) => card,
+            Message::Error(error) => return Err(LinkError::Refused(error)),
+            other => return Err(LinkError::Unexpected(other.kind())),
+        };
+        // Digests and tables over tens of thousands of tokens: not on the threads that move bytes.
+        let made = tokio::task::spawn_blocking(move || {
+            if card.digest() != digest {
+                return Err(LinkError::WrongCard);
+            }
+            let model = ModelText::from_card(&card).map_err(LinkError::BadCard)?;
+            Ok(Text { card_digest: digest, model })
+        });
+        let text = made.await.map_err(|panic| LinkError::BadCard(Error::internal(panic)))??;
+        tracing::info!(cluster = %self.name, card = %text.card_digest, "model card loaded");
+        self.text.store(Some(Arc::new(text)));
         Ok(())
     }
 }

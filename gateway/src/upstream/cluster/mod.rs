@@ -19,7 +19,7 @@ mod stream;
 mod worker;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
@@ -59,9 +59,11 @@ pub struct Cluster {
 
 /// A model card made ready for use.
 #[derive(Debug)]
-struct Text {
-    card_digest: String,
-    model: Arc<ModelText>,
+pub struct Text {
+    /// Names the card. A prompt goes only to workers with the same one: other ids would mean other words.
+    pub card_digest: String,
+    /// Template and tokenizer.
+    pub model: ModelText,
 }
 
 /// A worker's state for people and metrics.
@@ -114,8 +116,8 @@ impl Cluster {
     }
 
     /// Template and tokenizer of its model; `None` until a worker has told.
-    pub fn text(&self) -> Option<Arc<ModelText>> {
-        self.text.load().as_ref().map(|text| Arc::clone(&text.model))
+    pub fn text(&self) -> Option<Arc<Text>> {
+        self.text.load_full()
     }
 
     /// Most tokens of prompt and answer together that every healthy decode worker takes; `None` while there is none.

@@ -18,6 +18,8 @@ pub struct Job {
     pub request_id: RequestId,
     /// Binds the hand-off.
     pub tenant: TenantId,
+    /// Card whose vocabulary made `prompt`.
+    pub card_digest: String,
     /// Token ids, special ones included.
     pub prompt: Vec<u32>,
     /// How to choose tokens, the seed fixed: an answer begun twice begins the same.
@@ -99,6 +101,9 @@ impl Cluster {
             }
             _ = &mut *interrupted => return Err(Failure::before_start(Cause::Interrupted)),
         };
+        if connection.info().card_digest != job.card_digest {
+            return Err(Failure::before_start(LinkError::WrongCard));
+        }
         let request = Generate {
             request_id: job.request_id.to_string(),
             attempt: number,
