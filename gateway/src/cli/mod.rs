@@ -2,6 +2,7 @@
 
 mod show;
 
+use crate::bootstrap::bootstrap;
 use crate::config::Config;
 use crate::store::Store;
 use crate::{Listeners, Shutdown, openapi, run};
@@ -32,9 +33,9 @@ enum Command {
     Serve,
     /// Brings the database to this program's schema.
     Migrate,
-    /// Makes secrets, a demo tenant and its credentials, and writes the credentials to a file. Does nothing twice.
+    /// Makes secrets, schema, a demo tenant and its credentials; what is there and works is left as it is.
     Bootstrap {
-        /// Where the credentials go, as shell variables; readable by its owner only.
+        /// Where the credentials go, as lines NAME=value; only its owner may read it.
         #[arg(long, value_name = "FILE")]
         credentials_file: PathBuf,
     },
@@ -105,7 +106,9 @@ async fn execute(cli: Cli) -> Result<(), String> {
             Ok(())
         }
         Command::Bootstrap { credentials_file } => {
-            crate::bootstrap::bootstrap(&config()?, &credentials_file).await.map(drop).map_err(explain)
+            let done = bootstrap(&config()?, &credentials_file).await.map_err(explain)?;
+            tracing::info!(tenant = %done.tenant, project = %done.project, renewed = ?done.renewed, "bootstrapped");
+            Ok(())
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Request(Request::Show(show)) => show::show(show).await,
