@@ -187,3 +187,6 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::{admin, health};
 use axum::Router;
 use axum::routing::{get, post};
+use layers::Edge;
 use std::sync::Arc;
 use surface::Surface;
 
@@ -28,7 +29,8 @@ pub fn data(app: &Arc<App>) -> Router {
         .route("/openai/v1/models/{model}", get(openai::models::get))
         .route("/foundation-models", get(bedrock::models::list));
 
-    layers::around(inference.merge(models).merge(probes()), app, Surface::of_data_path)
+    let routes = inference.merge(models).merge(probes());
+    layers::around(routes, edge(app, Surface::of_data_path)).with_state(app.clone())
 }
 
 /// The admin port: what operators reach.
@@ -38,9 +40,13 @@ pub fn operators(app: &Arc<App>) -> Router {
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(admin::openapi))
         .merge(probes());
-    layers::around(routes, app, |_| Surface::Admin)
+    layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
 }
 
 fn probes() -> Router<Arc<App>> {
     Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz))
+}
+
+fn edge(app: &App, surface_of: fn(&str) -> Surface) -> Edge {
+    Edge { metrics: app.metrics.edge.clone(), header_count: app.config.http.header_count, surface_of }
 }

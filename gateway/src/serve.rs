@@ -161,16 +161,21 @@ fn doors(app: &Arc<App>, listeners: Listeners) -> Result<Vec<Door>> {
 async fn drain(app: &Arc<App>, ending: &Ending, background: &TaskTracker, shutdown: &Shutdown) {
     tracing::info!("draining");
     app.draining.cancel();
+    app.tasks.close();
     ending.connections.close();
+    let by_themselves = async {
+        ending.connections.wait().await;
+        // A caller may be gone while its request still settles.
+        app.tasks.wait().await;
+    };
     let grace = Duration::from_millis(app.config.gateway.shutdown_grace_ms);
     tokio::select! {
-        _ = timeout(grace, ending.connections.wait()) => {}
+        _ = timeout(grace, by_themselves) => {}
         () = shutdown.hurry.cancelled() => {}
     }
 
     tracing::info!("stopping");
     app.stopping.cancel();
-    app.tasks.close();
     background.close();
     let ended = async {
         app.tasks.wait().await;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Outcome, tokens, worker path and ledger entry of one request.
 #[utoipa::path(
-    get, path = "/admin/v1/requests/{request_id}", tag = "requests",
+    get, path = "/admin/v1/requests/{request_id}", operation_id = "get_request", tag = "requests",
     params(("request_id" = String, Path, description = "`req_…`, as the reply's `x-request-id` says")),
     responses(
         (status = 200, body = RequestView),

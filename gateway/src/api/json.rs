@@ -9,6 +9,10 @@ use std::{fmt, marker::PhantomData};
 /// # Errors
 /// `Invalid`, with the path of the field at fault as `param` when the JSON itself is well-formed.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    // serde would also read a struct from an array of its fields, which is nobody's API.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::new(ErrorKind::Invalid, "The body is not a JSON object."));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -85,16 +89,20 @@ mod tests {
         assert_eq!(error.param.as_deref(), Some("stop[1]"));
         let error = parse::<Wire>(br#"{"count": -1}"#).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("count"));
+        assert_eq!(parse::<Wire>(br#"{"count": 2}"#).unwrap().count, 2);
     }
 
     #[test]
     fn what_is_no_json_is_said_so_and_names_no_field() {
-        for body in ["", "{", "{} x", "\u{0}", "[[[[", &"[".repeat(200_000)] {
+        for body in ["", "{", "{} x", "\u{0}", "[1]", "null", r#"{"a""#, &"[".repeat(200_000)] {
             let error = parse::<Wire>(body.as_bytes()).unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid, "{body}");
             assert_eq!(error.param, None, "{body}");
         }
-        assert!(parse::<Wire>(&[b'"', 0xff, b'"']).is_err());
+        let error = parse::<Wire>(b"{\"stop\": \"\xff\"}").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        let deep = format!(r#"{{"x": {}"#, "[".repeat(200_000));
+        assert_eq!(parse::<Wire>(deep.as_bytes()).unwrap_err().kind, ErrorKind::Invalid);
     }
 
     #[test]

@@ -102,7 +102,7 @@ async fn apply(store: &Store, tenants: &[Principal; 2], model: &mut Model, step:
             request.lease_until = price % 2_000;
             open_request(store, &request).await?;
             let lease_until = request.lease_until;
-            model.requests.push(Known { request, attempt: 0, lease_until, end: None });
+            model.requests.push(Known { request, attempt: 1, lease_until, end: None });
         }
         Step::Note { .. } | Step::Settle { .. } | Step::SettleTogether { .. } if count == 0 => {}
         Step::Note { request, attempt } => {
@@ -156,7 +156,7 @@ async fn apply(store: &Store, tenants: &[Principal; 2], model: &mut Model, step:
             for row in expired {
                 let known = expected.remove(row.id.as_str()).unwrap();
                 assert_eq!((&row.tenant_id, row.attempt), (&known.request.principal.tenant, known.attempt));
-                let outcome = if row.attempt == 0 { Outcome::Lost } else { Outcome::Recovered };
+                let outcome = if row.attempt == 1 { Outcome::Lost } else { Outcome::Recovered };
                 let tokens = [row.input_tokens, 0, 0, 2, 0];
                 let charged = settle(store, &settles(known, outcome, tokens)).await?;
                 known.end = Some((outcome, amount(&known.request.price, outcome, tokens)));

@@ -2,6 +2,7 @@
 
 mod show;
 
+use crate::bootstrap::bootstrap;
 use crate::config::Config;
 use crate::store::Store;
 use crate::{Listeners, Shutdown, openapi, run};
@@ -105,7 +106,9 @@ async fn execute(cli: Cli) -> Result<(), String> {
             Ok(())
         }
         Command::Bootstrap { credentials } => {
-            crate::bootstrap::bootstrap(&config()?, &credentials).await.map(drop).map_err(explain)
+            let done = bootstrap(&config()?, &credentials).await.map_err(explain)?;
+            tracing::info!(tenant = %done.tenant, project = %done.project, renewed = ?done.renewed, "bootstrapped");
+            Ok(())
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Request(Request::Show(show)) => show::show(show).await,

@@ -2,7 +2,6 @@
 
 use super::surface::Surface;
 use crate::api;
-use crate::app::App;
 use crate::error::{Error, ErrorKind};
 use crate::id::RequestId;
 use crate::telemetry::edge::{InFlight, Metrics};
@@ -13,7 +12,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use futures::FutureExt;
 use http::header::HOST;
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use hyper::body::{Frame, SizeHint};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -28,41 +27,41 @@ const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid"
 /// What a caller waits who finds the gateway full.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Chooses the words for a path.
-type Classify = fn(&str) -> Surface;
+/// What the layers know of the port they are on.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// Counts replies.
+    pub metrics: Metrics,
+    /// Most header fields.
+    pub header_count: usize,
+    /// Chooses the words for a path.
+    pub surface_of: fn(&str) -> Surface,
+}
 
 /// Puts all layers around a port's routes.
-pub fn around(routes: Router<Arc<App>>, app: &Arc<App>, classify: Classify) -> Router {
-    let edge = Edge { app: app.clone(), classify };
+pub fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, edge: Edge) -> Router<S> {
     routes
         // Also unknown paths and wrong methods answer in the dialect of their path.
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         // Inside the panic guard, so that even a broken check would answer.
-        .layer(from_fn_with_state(app.clone(), check_head))
+        .layer(from_fn_with_state(edge.clone(), check_head))
         // A panic costs one request, and its caller hears of it in the usual words.
         .layer(from_fn(catch_panic))
         // Outermost: whatever happens inside, the reply has its id, is counted, and a failure is logged once.
         .layer(from_fn_with_state(edge, identify))
-        .with_state(app.clone())
 }
 
 /// Before any body is read: bodies in memory are bounded by `max` times the largest body.
-pub fn bound_requests(routes: Router<Arc<App>>, max: usize) -> Router<Arc<App>> {
-    routes.layer(from_fn_with_state(Arc::new(Semaphore::new(max)), admit))
-}
-
-#[derive(Clone)]
-struct Edge {
-    app: Arc<App>,
-    classify: Classify,
+pub fn bound_requests<S: Clone + Send + Sync + 'static>(routes: Router<S>, max: usize) -> Router<S> {
+    routes.layer(from_fn_with_state(Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))), admit))
 }
 
 async fn identify(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let id = RequestId::new();
-    let surface = (edge.classify)(request.uri().path());
-    let metrics = &edge.app.metrics.edge;
+    let surface = (edge.surface_of)(request.uri().path());
+    let metrics = &edge.metrics;
     let in_flight = metrics.request_begins(surface.as_str());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(surface);
@@ -111,7 +110,7 @@ struct Panicked(String);
 /// SigV4 signs the host, and caches and proxies trust it, so there must be exactly one. hyper bounds a head's fields in
 /// HTTP/1.1, and only its bytes in HTTP/2.
 async fn check_head(
-    State(app): State<Arc<App>>,
+    State(edge): State<Edge>,
     Extension(surface): Extension<Surface>,
     request: Request,
     next: Next,
@@ -125,8 +124,12 @@ async fn check_head(
     if !wanted {
         return surface.failure(Error::invalid("host", "The request must have exactly one Host header."));
     }
-    if request.headers().len() > app.config.http.header_count {
-        return surface.failure(Error::new(ErrorKind::Invalid, "The request has too many header fields."));
+    if request.headers().len() > edge.header_count {
+        let many = Error::new(ErrorKind::Invalid, "The request has too many header fields.");
+        // As hyper answers it in HTTP/1.1, before any of this is reached.
+        let mut response = surface.failure(many);
+        *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return response;
     }
     next.run(request).await
 }
@@ -188,3 +191,7 @@ impl hyper::body::Body for TimedBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+#[path = "layers_tests.rs"]
+mod tests;

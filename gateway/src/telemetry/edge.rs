@@ -60,21 +60,25 @@ impl Metrics {
             connections: Family::default(),
             expired: Family::default(),
         };
-        registry.register("http_requests", "Replies, by surface and class of status", metrics.requests.clone());
-        registry.register("http_errors", "Failures told to callers, by kind", metrics.errors.clone());
-        registry.register("http_requests_in_flight", "Requests whose reply has not ended", metrics.in_flight.clone());
+        metrics.name(registry);
+        metrics
+    }
+
+    pub(crate) fn name(&self, registry: &mut Registry) {
+        registry.register("http_requests", "Replies, by surface and class of status", self.requests.clone());
+        registry.register("http_errors", "Failures told to callers, by kind", self.errors.clone());
+        registry.register("http_requests_in_flight", "Requests whose reply has not ended", self.in_flight.clone());
         registry.register(
             "http_request_duration_seconds",
             "From the end of a request's head to the end of its reply",
-            metrics.duration.clone(),
+            self.duration.clone(),
         );
-        registry.register("connections", "Open connections, by listener", metrics.connections.clone());
+        registry.register("connections", "Open connections, by listener", self.connections.clone());
         registry.register(
             "connections_expired",
             "Connections closed because the peer was too slow, by what was awaited",
-            metrics.expired.clone(),
+            self.expired.clone(),
         );
-        metrics
     }
 
     /// A request's head has been read; the guard counts it as running until dropped.

@@ -109,3 +109,6 @@ async fn begin(
     let started = answer::begin(&mut reader).await?;
     Ok((reader, started))
 }
+
+#[cfg(test)]
+mod tests;

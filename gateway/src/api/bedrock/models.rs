@@ -76,7 +76,7 @@ pub struct Lifecycle {
 
 /// Lists the whole catalog; entries that nothing serves here support no inference type.
 #[utoipa::path(
-    get, path = "/foundation-models", tag = "bedrock",
+    get, path = "/foundation-models", operation_id = "list_foundation_models", tag = "bedrock",
     params(Filters),
     responses(
         (status = 200, body = FoundationModels),

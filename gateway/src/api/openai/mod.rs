@@ -25,7 +25,7 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 
 /// Answers a conversation, whole or as server-sent events.
 #[utoipa::path(
-    post, path = "/v1/chat/completions", tag = "openai",
+    post, path = "/v1/chat/completions", operation_id = "chat_completions", tag = "openai",
     request_body = ChatRequest,
     responses(
         (status = 200, description = "The answer; with `stream` a sequence of `chat.completion.chunk` events ended by `[DONE]`",
@@ -82,3 +82,6 @@ fn stream_headers() -> HeaderMap {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -47,7 +47,7 @@ pub struct ModelView {
 
 /// Lists the models that answer here. Entries of the catalog that nothing serves are left out, but can be read by id.
 #[utoipa::path(
-    get, path = "/v1/models", tag = "openai",
+    get, path = "/v1/models", operation_id = "list_models", tag = "openai",
     responses(
         (status = 200, body = ModelList),
         (status = 401, description = "No valid credential", body = super::wire::ErrorBody),
@@ -63,7 +63,7 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Result<Json<
 
 /// One model of the catalog, whether or not anything serves it here.
 #[utoipa::path(
-    get, path = "/v1/models/{model}", tag = "openai",
+    get, path = "/v1/models/{model}", operation_id = "get_model", tag = "openai",
     params(("model" = String, Path, description = "As `/v1/models` names it")),
     responses(
         (status = 200, body = ModelView),
