@@ -243,7 +243,10 @@ async fn conclude(
     let dialect = call.request.dialect;
     let done = result.ok();
     let Some(running) = case.opened.take() else {
-        // Nothing durable, nothing computed: the reservation, if any, is dropped whole.
+        // Nothing durable, and no worker was asked.
+        if let Some(reservation) = case.reservation.take() {
+            reservation.release_unused();
+        }
         app.metrics.inference.refused(dialect);
         log.end(Event::Failed(verdict.error.unwrap_or_else(panicked)));
         return;

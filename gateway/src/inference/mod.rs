@@ -27,6 +27,9 @@ mod settle;
 mod state;
 mod verdict;
 
+#[cfg(test)]
+mod tests;
+
 pub use event::{Event, Finished, Started, Usage};
 pub use log::{FrameLog, Reader};
 pub use metrics::Metrics;

@@ -139,6 +139,11 @@ fn bpe(tokenizer: &TokenizerCard, ids: &HashMap<&str, u32>, whole_words: bool) -
     let mut merges = Vec::with_capacity(tokenizer.merges.len());
     for merge in &tokenizer.merges {
         let (left, right) = merge.split_once(' ')?;
+        // The engine tolerates a merge into nothing; the library does not.
+        let known = |text: &str| ids.contains_key(text);
+        if !(known(left) && known(right) && known(&format!("{left}{right}"))) {
+            return None;
+        }
         // Of two equal merges the engine takes the first.
         if seen.insert(merge) {
             merges.push((left.to_owned(), right.to_owned()));
@@ -238,6 +243,7 @@ mod tests {
         assert!(refused(|card| card.tokenizer.pre = "tekken".into()));
         assert!(refused(|card| card.name = "Phi-3 mini".into()));
         assert!(refused(|card| card.tokenizer.merges.push("he nothing".into())));
+        assert!(refused(|card| card.tokenizer.merges.push("<|endoftext|> <|im_start|>".into())));
         assert!(refused(|card| card.tokenizer.tokens[0] = "hello".into()));
         assert!(refused(|card| card.tokenizer.kinds.truncate(9)));
     }

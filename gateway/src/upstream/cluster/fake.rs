@@ -17,9 +17,6 @@ use tokio_util::codec::Framed;
 
 pub(crate) const SECRET: &str = "a secret that gateway and workers of these tests share";
 
-/// Digest of the card that these workers announce.
-const CARD: &str = "card";
-
 /// What a worker does once it has read `Generate`.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -134,6 +131,27 @@ pub(crate) fn fingerprint() -> Fingerprint {
     }
 }
 
+/// A vocabulary that the gateway does not tokenise, and a template that only repeats what was said.
+fn card() -> ModelCard {
+    ModelCard {
+        name: "test".into(),
+        architecture: "test".into(),
+        trained_context_tokens: 2048,
+        tokenizer: TokenizerCard {
+            kind: "test".into(),
+            pre: "test".into(),
+            tokens: vec!["a".into()],
+            kinds: vec![TokenKind::Normal],
+            merges: vec![],
+            bos: None,
+            eos: None,
+            end_of_generation: vec![],
+            add_bos: false,
+        },
+        chat_template: Some("{% for message in messages %}{{ message.content }}{% endfor %}".into()),
+    }
+}
+
 fn info(id: &str, role: Role, epoch: u64) -> WorkerInfo {
     WorkerInfo {
         worker_id: id.into(),
@@ -141,7 +159,7 @@ fn info(id: &str, role: Role, epoch: u64) -> WorkerInfo {
         engine: "sim".into(),
         model: "test".into(),
         fingerprint: fingerprint(),
-        card_digest: CARD.into(),
+        card_digest: card().digest(),
         epoch,
         context_tokens: 2048,
         slots: 8,
@@ -220,7 +238,7 @@ pub(crate) async fn decode() -> FakeWorker {
 
 pub(crate) fn job() -> Job {
     Job {
-        card_digest: CARD.into(),
+        card_digest: card().digest(),
         request_id: RequestId::new(),
         tenant: TenantId::new(),
         prompt: vec![1, 2, 3],
@@ -273,10 +291,12 @@ async fn serve(mut framed: Framed<TcpStream, Codec>, shared: &Shared) {
                 continue;
             }
             Message::Tokenize(tokenize) => {
-                let ids = tokenize.parts.iter().map(|part| part.text.len() as u32).collect();
+                // A byte is a token: callers can reckon with that.
+                let ids = tokenize.parts.iter().flat_map(|part| part.text.bytes()).map(u32::from).collect();
                 Message::Tokens(Tokens { ids })
             }
             Message::QueryReceipt(_) => Message::Receipt(shared.receipt.lock().unwrap().clone()),
+            Message::DescribeModel => Message::Model(Box::new(card())),
             // Late or idle: a real worker ignores both.
             Message::Stop | Message::Extend(_) => continue,
             _ => Message::Error(WorkerError {
