@@ -55,23 +55,26 @@ impl Encoder {
 }
 
 fn event(name: &'static str, payload: &impl Serialize) -> Vec<u8> {
-    frame(":event-type", name, "event", payload)
+    frame(":event-type", name, "event", json(payload))
 }
 
 fn exception(error: &Error) -> Vec<u8> {
     let body = ErrorBody { message: error.message.clone() };
-    frame(":exception-type", stream_exception(error.kind), "exception", &body)
+    frame(":exception-type", stream_exception(error.kind), "exception", json(&body))
 }
 
-fn frame(
+fn json(payload: &impl Serialize) -> Vec<u8> {
+    // Plain structs with string keys: serialising them into memory can't fail.
+    serde_json::to_vec(payload).unwrap_or_default()
+}
+
+pub(super) fn frame(
     type_header: &'static str,
     name: &'static str,
     message_type: &'static str,
-    payload: &impl Serialize,
+    payload: Vec<u8>,
 ) -> Vec<u8> {
     let header = |name: &'static str, value: &'static str| Header::new(name, HeaderValue::String(value.into()));
-    // Plain structs with string keys: serialising them into memory can't fail.
-    let payload = serde_json::to_vec(payload).unwrap_or_default();
     let message = Message::new(payload)
         .add_header(header(type_header, name))
         .add_header(header(":content-type", "application/json"))
