@@ -11,6 +11,7 @@ use cluster_protocol::{
     TextPart, prompt_digest,
 };
 use rand::{RngExt, SeedableRng};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const OUTPUT_TOKENS: u32 = 3;
 
@@ -37,7 +38,7 @@ impl Faulty {
     /// The bytes that a whole, unharmed hand-off of `prompt` is made of, and where its frames begin.
     async fn record(&self, wire: &mut Wire, prompt: &[u32], expected: &Answer) -> (Vec<u8>, Vec<usize>) {
         self.proxy.set(Fault::None);
-        let answer = remotely(wire, "req_clean", prompt, OUTPUT_TOKENS).await.unwrap();
+        let answer = remotely(wire, &fresh_id(), prompt, OUTPUT_TOKENS).await.unwrap();
         assert_eq!(local_reason(&answer), None, "without a fault the hand-off works");
         assert_eq!(answer.ids, expected.ids);
         let bytes = self.proxy.recordings().pop().unwrap();
@@ -49,7 +50,7 @@ impl Faulty {
     /// A request whose hand-off suffers `fault`: it must be answered from a local prefill, and right.
     async fn suffers(&self, wire: &mut Wire, fault: Fault, prompt: &[u32], expected: &Answer) -> LocalReason {
         self.proxy.set(fault.clone());
-        let answer = remotely(wire, "req_fault", prompt, OUTPUT_TOKENS).await;
+        let answer = remotely(wire, &fresh_id(), prompt, OUTPUT_TOKENS).await;
         let answer = answer.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
         assert_eq!(answer.ids, expected.ids, "{fault:?}: a token came from a bad hand-off");
         local_reason(&answer).unwrap_or_else(|| panic!("{fault:?} was accepted"))
@@ -64,6 +65,12 @@ impl Faulty {
     async fn epochs(&self) -> (u64, u64) {
         (self.decode.info().await.epoch, self.prefill.info().await.epoch)
     }
+}
+
+/// A worker serves an id once. All are of one length, so that a recording's offsets hold for the next transfer.
+fn fresh_id() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("req_{:06}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Offsets at which frames begin.
@@ -88,7 +95,7 @@ async fn a_flip_in_any_header_field_of_any_frame_is_noticed() {
     let faulty = Faulty::start(Engine::sim(&[])).await;
     let prompt: Vec<u32> = (0..600).map(|n| n % 200).collect(); // three chunks
     let mut wire = faulty.decode.connect().await;
-    let expected = locally(&mut wire, "req_expected", &prompt, OUTPUT_TOKENS).await.unwrap();
+    let expected = locally(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await.unwrap();
     let epochs = faulty.epochs().await;
     let (bytes, frames) = faulty.record(&mut wire, &prompt, &expected).await;
     for start in frames {
@@ -118,7 +125,7 @@ async fn a_flip_in_any_of_200_random_places_of_real_data_is_noticed() {
     let mut wire = faulty.decode.connect().await;
     let text = TextPart { text: "The river carries small stones down to the sea".into(), special: false };
     let prompt = wire.tokenize(vec![text]).await;
-    let expected = locally(&mut wire, "req_expected", &prompt, OUTPUT_TOKENS).await.unwrap();
+    let expected = locally(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await.unwrap();
     let epochs = faulty.epochs().await;
     let (bytes, frames) = faulty.record(&mut wire, &prompt, &expected).await;
     let seed: u64 = std::env::var("CAPROCK_TEST_SEED").ok().map_or_else(rand::random, |text| text.parse().unwrap());
@@ -140,7 +147,7 @@ async fn a_transfer_cut_at_any_border_is_not_taken_for_a_shorter_one() {
     let faulty = Faulty::start(Engine::sim(&[])).await;
     let prompt: Vec<u32> = (0..600).map(|n| n % 200).collect();
     let mut wire = faulty.decode.connect().await;
-    let expected = locally(&mut wire, "req_expected", &prompt, OUTPUT_TOKENS).await.unwrap();
+    let expected = locally(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await.unwrap();
     let epochs = faulty.epochs().await;
     let (bytes, frames) = faulty.record(&mut wire, &prompt, &expected).await;
     let ends = frames[1..].iter().copied().chain([bytes.len()]);
@@ -159,7 +166,7 @@ async fn a_recorded_transfer_sent_again_is_refused() {
     let faulty = Faulty::start(Engine::sim(&[])).await;
     let prompt: Vec<u32> = (0..600).map(|n| n % 200).collect();
     let mut wire = faulty.decode.connect().await;
-    let expected = locally(&mut wire, "req_expected", &prompt, OUTPUT_TOKENS).await.unwrap();
+    let expected = locally(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await.unwrap();
     let epochs = faulty.epochs().await;
     let (bytes, frames) = faulty.record(&mut wire, &prompt, &expected).await;
     // The very same request, tenant and prompt; only the connection is another one.
@@ -198,14 +205,14 @@ async fn another_owners_kv(engine: Engine) {
     let epoch = wire.info.epoch;
     let prompt = wire.tokenize(vec![TextPart { text: "Green stones under a slow river".into(), special: false }]).await;
     let other = wire.tokenize(vec![TextPart { text: "Quite another matter altogether".into(), special: false }]).await;
-    let expected = locally(&mut wire, "req_expected", &prompt, OUTPUT_TOKENS).await.unwrap();
+    let expected = locally(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await.unwrap();
     let transfer = Transfer::fetch(&prefill, &prompt).await;
     let foreign = Transfer::fetch(&prefill, &other).await;
 
     // The control: told truly, this peer is believed, so what follows is refused for its content alone.
     let honest = transfer.clone();
     fake.says(move |asked| honest.as_if(&asked.binding));
-    let answer = remotely(&mut wire, "req_control", &prompt, OUTPUT_TOKENS).await.unwrap();
+    let answer = remotely(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await.unwrap();
     assert_eq!((local_reason(&answer), answer.ids), (None, expected.ids.clone()));
 
     let asked_before = fake.asked();
@@ -213,7 +220,7 @@ async fn another_owners_kv(engine: Engine) {
     let count = lies.len() as u32;
     for (name, lie) in lies {
         fake.says(lie);
-        let answer = remotely(&mut wire, "req_lie", &prompt, OUTPUT_TOKENS).await;
+        let answer = remotely(&mut wire, &fresh_id(), &prompt, OUTPUT_TOKENS).await;
         let answer = answer.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(local_reason(&answer), Some(LocalReason::BadHandoff), "{name}");
         assert_eq!(answer.ids, expected.ids, "{name}: a token came from it");
