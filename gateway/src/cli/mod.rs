@@ -37,7 +37,7 @@ enum Command {
     Bootstrap {
         /// Where the credentials go, as lines NAME=value; only its owner may read it.
         #[arg(long, value_name = "FILE")]
-        credentials: PathBuf,
+        credentials_file: PathBuf,
     },
     /// Writes the APIs' descriptions as JSON.
     Openapi {
@@ -105,8 +105,8 @@ async fn execute(cli: Cli) -> Result<(), String> {
             store.close().await;
             Ok(())
         }
-        Command::Bootstrap { credentials } => {
-            let done = bootstrap(&config()?, &credentials).await.map_err(explain)?;
+        Command::Bootstrap { credentials_file } => {
+            let done = bootstrap(&config()?, &credentials_file).await.map_err(explain)?;
             tracing::info!(tenant = %done.tenant, project = %done.project, renewed = ?done.renewed, "bootstrapped");
             Ok(())
         }
