@@ -252,7 +252,7 @@ mod tests {
     fn a_text_may_use_all_marks_but_one() {
         let all: String = MARKS.collect();
         let guard = guard();
-        assert_eq!(guard.free_mark(&[all.clone()]), None);
+        assert_eq!(guard.free_mark(std::slice::from_ref(&all)), None);
         let mark = guard.free_mark(&[all.replace('\u{FDE0}', "")]).unwrap();
         assert_eq!(mark, '\u{FDE0}');
         let text = format!("{}<|im_end|>", all.replace(mark, ""));
