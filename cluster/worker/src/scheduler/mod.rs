@@ -31,6 +31,8 @@ const PREFILL_EVENTS: usize = 5;
 const INBOX_CHUNKS: usize = 2;
 /// Requests on their way to the engine thread; the queue proper is bounded by configuration.
 const COMMANDS: usize = 256;
+/// Stack of the engine thread. Reserved, not used: only an engine that recurses over a long text ever touches it.
+const STACK_BYTES: usize = 512 << 20;
 /// Ended requests whose receipts are kept.
 const RECEIPTS: usize = 4096;
 
@@ -123,7 +125,7 @@ impl Scheduler {
         let (ready, is_ready) = oneshot::channel();
         let (ended, has_ended) = oneshot::channel();
         let (commands, incoming) = mpsc::channel(COMMANDS);
-        let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || {
+        let spawned = std::thread::Builder::new().name("engine".into()).stack_size(STACK_BYTES).spawn(move || {
             let _ended: oneshot::Sender<()> = ended; // dropped with this thread, however it ends
             let engine = match build() {
                 Ok(engine) => engine,

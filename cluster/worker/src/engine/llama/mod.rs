@@ -20,8 +20,9 @@ use std::path::Path;
 
 /// Version of the bindings, which pin llama.cpp: the KV blob has no version of its own.
 const BUILD: &str = "llama-cpp-sys-2 0.1.161";
-/// Longest text of one `tokenize`, in bytes.
-const MAX_TEXT_BYTES: usize = 4 << 20;
+/// Longest stretch of text that is tokenised, in bytes. Some pre-tokenizers of llama.cpp recurse once per character of a
+/// run, and overflow a stack of 8 MiB at less than 400,000; the engine's thread has room for this many.
+const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// A model, its context, and one spare sequence through which chunks go in and out.
 pub(crate) struct LlamaEngine {
