@@ -192,3 +192,6 @@ async fn drain(app: &Arc<App>, ending: &Ending, background: &TaskTracker, shutdo
     }
     tracing::info!("stopped");
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ pub struct ModelView {
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Result<Json<ModelList>, Failure> {
     auth::admit(&app, request).await?;
     let snapshot = app.catalog.load();
-    let data = snapshot.models().iter().map(|model| view(model)).filter(|model| model.served).collect();
+    let data = snapshot.served().map(|model| view(model)).collect();
     Ok(Json(ModelList { object: "list", data }))
 }
 
