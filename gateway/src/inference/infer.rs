@@ -75,7 +75,13 @@ pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, permit: OwnedS
     };
     if let Err(error) = &result {
         let cause = error.cause().map(tracing::field::display);
-        tracing::warn!(request = %call.request.id, kind = error.kind.as_str(), cause, "request failed");
+        let (request_id, kind) = (&call.request.id, error.kind.as_str());
+        if case.meter.started() {
+            tracing::warn!(%request_id, kind, cause, "request failed in mid-answer");
+        } else {
+            // The reply carries it to the edge, which logs it once.
+            tracing::debug!(%request_id, kind, cause, "request failed");
+        }
     }
     let facts = Facts { interrupt, started: case.meter.started(), counts: case.meter.counts() };
     let verdict = verdict(facts, result.as_deref());

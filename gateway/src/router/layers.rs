@@ -11,7 +11,7 @@ use axum::extract::{Extension, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use futures::FutureExt;
-use http::header::HOST;
+use http::header::{CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use hyper::body::{Frame, SizeHint};
 use std::panic::AssertUnwindSafe;
@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -44,6 +45,9 @@ pub fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, edge: Edge) -
         // Also unknown paths and wrong methods answer in the dialect of their path.
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        // What a browser may guess or keep is nobody's business: replies are data, some of it a tenant's.
+        .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .layer(SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, HeaderValue::from_static("no-store")))
         // Inside the panic guard, so that even a broken check would answer.
         .layer(from_fn_with_state(edge.clone(), check_head))
         // A panic costs one request, and its caller hears of it in the usual words.

@@ -39,9 +39,9 @@ impl Upstreams {
         }
     }
 
-    /// Whether every cluster could answer now.
+    /// Whether any cluster could answer now: with one of several down, the others' models are still served.
     pub fn ready(&self) -> bool {
-        self.clusters.iter().all(|cluster| cluster.is_ready())
+        self.clusters.iter().any(|cluster| cluster.is_ready())
     }
 
     /// A cluster by its name in the configuration.
