@@ -3,6 +3,7 @@
 use crate::catalog::Snapshot;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::inference;
 use crate::quota::Limiter;
 use crate::secrets::Secrets;
 use crate::store::Store;
@@ -26,6 +27,8 @@ pub struct App {
     pub limiter: Limiter,
     /// What answers.
     pub upstreams: Upstreams,
+    /// Requests in work.
+    pub inference: inference::State,
     /// Wall-clock time.
     pub clock: Clock,
     /// Every task that outlives a connection; shutdown waits for them.

@@ -25,6 +25,9 @@ pub struct Config {
     /// Bundled clusters, by name.
     #[serde(default)]
     pub cluster: Vec<Cluster>,
+    /// Models beside those that are compiled in, or in place of them.
+    #[serde(default)]
+    pub model: Vec<ModelEntry>,
 }
 
 /// This replica.
@@ -128,6 +131,28 @@ pub struct Worker {
     pub id: String,
     /// `host:port`.
     pub address: String,
+}
+
+/// A text model of the operator's own, or another price for one that is compiled in. The catalog checks it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    /// As callers name it.
+    pub id: String,
+    /// For people; at most 20 characters.
+    pub name: String,
+    /// Who made it; at most 20 characters.
+    pub provider: String,
+    /// Most tokens of prompt and answer.
+    pub context_tokens: u32,
+    /// Most tokens of an answer; absent: as many as the context.
+    pub max_output_tokens: Option<u32>,
+    /// Used when the caller sets no maximum; absent: 4096 or the maximum, whichever is less.
+    pub default_output_tokens: Option<u32>,
+    /// Price of a prompt token in pico-USD.
+    pub input_picousd_per_token: i64,
+    /// Price of a generated token in pico-USD.
+    pub output_picousd_per_token: i64,
 }
 
 impl Config {

@@ -66,6 +66,33 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// As metrics and records spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Unauthenticated(_) => "unauthenticated",
+            ErrorKind::Forbidden => "forbidden",
+            ErrorKind::ModelNotFound => "model_not_found",
+            ErrorKind::ModelNotServed => "model_not_served",
+            ErrorKind::NotFound => "not_found",
+            ErrorKind::Invalid => "invalid",
+            ErrorKind::TooLarge => "too_large",
+            ErrorKind::RequestTimeout => "request_timeout",
+            ErrorKind::MethodNotAllowed => "method_not_allowed",
+            ErrorKind::ContextExceeded => "context_exceeded",
+            ErrorKind::Conflict => "conflict",
+            ErrorKind::QuotaExceeded(_) => "quota_exceeded",
+            ErrorKind::BudgetExhausted => "budget_exhausted",
+            ErrorKind::Overloaded => "overloaded",
+            ErrorKind::UpstreamUnavailable => "upstream_unavailable",
+            ErrorKind::UpstreamFailed => "upstream_failed",
+            ErrorKind::UpstreamTimeout => "upstream_timeout",
+            ErrorKind::ShuttingDown => "shutting_down",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
 /// Which step of authentication failed; decides the words, never whether something exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuthFailure {

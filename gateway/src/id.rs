@@ -29,6 +29,9 @@ pub mod kinds {
     /// An API key's or access key's public id.
     #[derive(Debug)]
     pub enum Key {}
+    /// An operator's token; belongs to no tenant.
+    #[derive(Debug)]
+    pub enum AdminToken {}
     /// One inference request.
     #[derive(Debug)]
     pub enum Request {}
@@ -45,6 +48,9 @@ pub mod kinds {
     impl Named for Key {
         const PREFIX: &'static str = "key";
     }
+    impl Named for AdminToken {
+        const PREFIX: &'static str = "adm";
+    }
     impl Named for Request {
         const PREFIX: &'static str = "req";
     }
@@ -59,6 +65,8 @@ pub type TenantId = Id<kinds::Tenant>;
 pub type ProjectId = Id<kinds::Project>;
 /// `key_…`
 pub type KeyId = Id<kinds::Key>;
+/// `adm_…`
+pub type AdminTokenId = Id<kinds::AdminToken>;
 /// `req_…`
 pub type RequestId = Id<kinds::Request>;
 /// `led_…`
@@ -75,6 +83,12 @@ impl<K: Named> Id<K> {
         let rest = text.strip_prefix(K::PREFIX)?.strip_prefix('_')?;
         let valid = (1..=64).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric());
         valid.then(|| Self::raw(text.to_owned()))
+    }
+
+    /// With a given public part, 1 to 64 of `[A-Za-z0-9]`: for credentials, which carry theirs in their own text.
+    pub(crate) fn of(public: &str) -> Self {
+        debug_assert!((1..=64).contains(&public.len()) && public.bytes().all(|b| b.is_ascii_alphanumeric()));
+        Self::raw(format!("{}_{public}", K::PREFIX))
     }
 
     fn raw(text: String) -> Self {

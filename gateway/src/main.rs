@@ -1,3 +1,7 @@
 //! The program `caprock`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    caprock::cli::main()
+}

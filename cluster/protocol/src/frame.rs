@@ -26,6 +26,7 @@ pub const MAX_KV_CHUNK_BYTES: usize = 256 << 20;
 /// Largest payload of a model card (vocabulary, merges and chat template).
 pub const MAX_MODEL_BYTES: usize = 64 << 20;
 
+const MAX_HANDSHAKE_BYTES: usize = 16 << 10;
 const TAG_BYTES: usize = 16;
 const OPEN_KEY_LABEL: &[u8] = b"caprock frame checksum before the handshake";
 
@@ -87,10 +88,16 @@ impl Kind {
         .find(|kind| *kind as u8 == byte)
     }
 
+    /// Whether it belongs to the handshake. Nothing else is read from a peer that has not proved itself, so a stranger
+    /// can't make this side hold more than a few KiB.
+    fn is_handshake(self) -> bool {
+        matches!(self, Kind::Hello | Kind::Welcome | Kind::Proof | Kind::Error)
+    }
+
     /// Largest payload accepted for this kind, in bytes.
     pub fn max_payload(self) -> usize {
         match self {
-            Kind::Hello | Kind::Welcome | Kind::Proof => 16 << 10,
+            Kind::Hello | Kind::Welcome | Kind::Proof => MAX_HANDSHAKE_BYTES,
             Kind::KvChunk => MAX_KV_CHUNK_BYTES,
             Kind::Model => MAX_MODEL_BYTES,
             _ => MAX_CONTROL_BYTES,
@@ -108,6 +115,8 @@ pub enum FrameError {
     ReservedBits,
     #[error("a {kind:?} frame of {bytes} bytes is over its limit")]
     TooLong { kind: Kind, bytes: usize },
+    #[error("a {0:?} frame came before the handshake ended")]
+    BeforeHandshake(Kind),
     #[error("frame {got} came where {expected} was due")]
     OutOfSequence { expected: u64, got: u64 },
     #[error("the frame's tag does not match: corrupted, or sealed with another key")]
@@ -126,6 +135,7 @@ pub struct Sealer {
 pub struct Opener {
     key: [u8; 32],
     next: u64,
+    keyed: bool,
 }
 
 impl Default for Sealer {
@@ -136,7 +146,7 @@ impl Default for Sealer {
 
 impl Default for Opener {
     fn default() -> Self {
-        Opener { key: open_key(), next: 0 }
+        Opener { key: open_key(), next: 0, keyed: false }
     }
 }
 
@@ -176,6 +186,7 @@ impl Opener {
     /// From the next frame on, expect `key`; the sequence goes on.
     pub fn rekey(&mut self, key: [u8; 32]) {
         self.key = key;
+        self.keyed = true;
     }
 
     /// Takes the next whole frame off the front of `input`; `None` until all of it is there.
@@ -198,7 +209,11 @@ impl Opener {
         if flags != 0 || reserved != 0 {
             return Err(FrameError::ReservedBits);
         }
-        if bytes > kind.max_payload() {
+        if !self.keyed && !kind.is_handshake() {
+            return Err(FrameError::BeforeHandshake(kind));
+        }
+        let limit = if self.keyed { kind.max_payload() } else { MAX_HANDSHAKE_BYTES };
+        if bytes > limit {
             return Err(FrameError::TooLong { kind, bytes });
         }
         if sequence != self.next {
@@ -240,9 +255,19 @@ fn open_key() -> [u8; 32] {
 mod tests {
     use super::*;
 
+    const KEY: [u8; 32] = [7; 32];
+
+    fn opener() -> Opener {
+        let mut opener = Opener::default();
+        opener.rekey(KEY);
+        opener
+    }
+
     fn sealed(payload: &[u8]) -> BytesMut {
         let mut out = BytesMut::new();
-        Sealer::default().seal(Kind::KvChunk, &[payload], &mut out).unwrap();
+        let mut sealer = Sealer::default();
+        sealer.rekey(KEY);
+        sealer.seal(Kind::KvChunk, &[payload], &mut out).unwrap();
         out
     }
 
@@ -251,9 +276,9 @@ mod tests {
         let frame = sealed(b"hello");
         for cut in 0..frame.len() {
             let mut part = BytesMut::from(&frame[..cut]);
-            assert_eq!(Opener::default().open(&mut part), Ok(None), "cut at {cut}");
+            assert_eq!(opener().open(&mut part), Ok(None), "cut at {cut}");
         }
-        let (kind, payload) = Opener::default().open(&mut frame.clone()).unwrap().unwrap();
+        let (kind, payload) = opener().open(&mut frame.clone()).unwrap().unwrap();
         assert_eq!((kind, &payload[..]), (Kind::KvChunk, &b"hello"[..]));
     }
 
@@ -263,7 +288,7 @@ mod tests {
         for bit in 0..frame.len() * 8 {
             let mut bad = frame.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let outcome = Opener::default().open(&mut bad);
+            let outcome = opener().open(&mut bad);
             assert!(matches!(outcome, Err(_) | Ok(None)), "bit {bit} was accepted");
         }
     }
@@ -273,7 +298,7 @@ mod tests {
         let frame = sealed(b"once");
         let mut twice = frame.clone();
         twice.extend_from_slice(&frame);
-        let mut opener = Opener::default();
+        let mut opener = opener();
         assert!(opener.open(&mut twice).unwrap().is_some());
         assert_eq!(opener.open(&mut twice), Err(FrameError::OutOfSequence { expected: 1, got: 0 }));
     }
@@ -284,6 +309,22 @@ mod tests {
         header.put_u32_le(u32::MAX);
         header.put_u8(Kind::Token as u8);
         header.put_slice(&[0; HEADER_BYTES - 5]);
-        assert!(matches!(Opener::default().open(&mut header), Err(FrameError::TooLong { .. })));
+        assert!(matches!(opener().open(&mut header), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_stranger_gets_only_handshake_frames_read() {
+        let refused = Opener::default().open(&mut sealed(b"x"));
+        assert_eq!(refused, Err(FrameError::BeforeHandshake(Kind::KvChunk)));
+        let mut long = BytesMut::new();
+        Sealer::default().seal(Kind::Error, &[&[0; MAX_HANDSHAKE_BYTES + 1]], &mut long).unwrap();
+        assert!(matches!(Opener::default().open(&mut long), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_frame_sealed_with_another_key_is_refused() {
+        let mut other = Opener::default();
+        other.rekey([8; 32]);
+        assert_eq!(other.open(&mut sealed(b"x")), Err(FrameError::BadTag));
     }
 }

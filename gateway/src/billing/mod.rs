@@ -1,14 +1,27 @@
 //! From counted tokens to money: the request's durable row, its usage record, its ledger entry.
+//!
+//! The model, who owns what, and the invariants are on the page `README.md` beside this file.
+
+mod open;
+mod rating;
+mod record;
+mod recovery;
+mod settle;
 
 use crate::auth::Principal;
 use crate::catalog::Price;
 use crate::clock::Micros;
-use crate::error::Result;
 use crate::id::{KeyId, LedgerEntryId, ProjectId, RequestId, TenantId};
 use crate::inference::{Dialect, Usage};
 use crate::money::Nanousd;
-use crate::store::Store;
 use serde::Serialize;
+
+pub use crate::store::OpenRow;
+pub use open::{note_worker, open_request};
+pub use rating::rate;
+pub use record::{balance, request_record};
+pub use recovery::{expired_requests, open_requests, renew_leases};
+pub use settle::settle;
 
 /// What is made durable before a request's first byte leaves.
 #[derive(Debug, Clone)]
@@ -31,6 +44,8 @@ pub struct OpenRequest {
     pub max_output_tokens: u64,
     /// When its head was read.
     pub accepted_at: Micros,
+    /// The decode worker that the first attempt goes to, noted here so that most requests need no second write.
+    pub decode: String,
     /// The replica that runs it.
     pub gateway_id: String,
     /// Until then the replica is believed alive; it renews the lease of all its open requests together.
@@ -53,6 +68,20 @@ pub enum Outcome {
     Recovered,
     /// The gateway died under it and no worker remembers it; nothing is charged.
     Lost,
+}
+
+impl Outcome {
+    /// As the store and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Completed => "completed",
+            Outcome::ClientGone => "client_gone",
+            Outcome::Failed => "failed",
+            Outcome::Shutdown => "shutdown",
+            Outcome::Recovered => "recovered",
+            Outcome::Lost => "lost",
+        }
+    }
 }
 
 /// What settles a request.
@@ -139,39 +168,10 @@ pub struct LedgerEntryView {
     pub created_at_us: Micros,
 }
 
-/// Makes the request's row durable. The one door, so that a group-committed journal can take its place.
-///
-/// # Errors
-/// `Conflict` when the id is known already; `Internal`.
-pub async fn open_request(store: &Store, request: &OpenRequest) -> Result<()> {
-    let _ = (store, request);
-    todo!("G1")
-}
+/// The ledger entry that settles a request.
+const INFERENCE: &str = "inference";
 
-/// Notes which worker a request was sent to, so that a receipt can be asked for after a crash.
-///
-/// # Errors
-/// `Internal`
-pub async fn note_worker(store: &Store, id: &RequestId, decode: &str, attempt: u32) -> Result<()> {
-    let _ = (store, id, decode, attempt);
-    todo!("G1")
-}
-
-/// Settles once: usage record and ledger entry in one transaction. A second call changes nothing and returns the first
-/// one's amount.
-///
-/// # Errors
-/// `NotFound` for a request never opened; `Internal`.
-pub async fn settle(store: &Store, settlement: &Settlement) -> Result<Nanousd> {
-    let _ = (store, settlement);
-    todo!("G1")
-}
-
-/// A request with its ledger entry.
-///
-/// # Errors
-/// `NotFound`; `Internal`.
-pub async fn request_record(store: &Store, id: &RequestId) -> Result<RequestRecord> {
-    let _ = (store, id);
-    todo!("G1")
-}
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod tests;

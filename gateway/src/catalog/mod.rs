@@ -1,16 +1,29 @@
 //! Models and prices as one immutable snapshot; resolving a name is a look-up in memory.
 
+mod load;
+mod name;
+
 use crate::auth::Principal;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::money::PicousdPerToken;
+use name::ModelName;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Served models that an error names.
+const MAX_NAMED: usize = 20;
+/// Of an unknown name, this much is repeated.
+const MAX_NAME_CHARS: usize = 128;
 
 /// All models at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
     models: Vec<Arc<Model>>,
+    by_id: HashMap<String, Arc<Model>>,
+    /// Regional profiles that cost something else than their model: the model with that price, by the profile's id.
+    profiles: HashMap<String, Arc<Model>>,
 }
 
 /// One catalog entry.
@@ -118,13 +131,12 @@ impl Route {
 }
 
 impl Snapshot {
-    /// The compiled-in entries, with what the configuration serves.
+    /// The compiled-in entries, with what the configuration adds and serves.
     ///
     /// # Errors
     /// `Invalid` naming every entry of the configuration that fits no model.
     pub fn load(config: &Config) -> Result<Snapshot> {
-        let _ = config;
-        todo!("G4")
+        load::load(config)
     }
 
     /// In a stable order.
@@ -132,12 +144,61 @@ impl Snapshot {
         &self.models
     }
 
-    /// Finds a model by base id, regional profile id (`us.…`) or ARN.
+    /// Those that answer here, stand-ins included, in the same order.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.iter().filter(|model| match model.serving {
+            Serving::Nobody => false,
+            Serving::Upstream { .. } | Serving::StandIn { .. } => true,
+        })
+    }
+
+    /// Finds a model by base id, regional profile id (`us.…`) or ARN. Regions and accounts make no difference here, but
+    /// for profiles with a price of their own.
     ///
     /// # Errors
     /// `ModelNotFound`, `ModelNotServed`
     pub fn resolve(&self, principal: &Principal, name: &str) -> Result<Route> {
-        let _ = (principal, name);
-        todo!("G4")
+        // Every tenant sees the same models today.
+        let _ = principal;
+        let asked = self.find(name).ok_or_else(|| not_found(name))?;
+        match &asked.serving {
+            Serving::Nobody => Err(self.not_served(asked)),
+            Serving::Upstream { upstream } => {
+                Ok(Route { asked: asked.clone(), model: asked.clone(), upstream: upstream.clone() })
+            }
+            Serving::StandIn { upstream, model } => {
+                let model = self.by_id.get(model).ok_or_else(|| not_found(model))?;
+                Ok(Route { asked: asked.clone(), model: model.clone(), upstream: upstream.clone() })
+            }
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<Model>> {
+        match ModelName::parse(name)? {
+            ModelName::Base(id) => self.by_id.get(id),
+            ModelName::Profile { id, base } => self.profiles.get(id).or_else(|| self.by_id.get(base)),
+        }
+    }
+
+    fn not_served(&self, asked: &Model) -> Error {
+        let mut served: Vec<&str> = self.served().map(|model| model.id.as_str()).collect();
+        let more = served.len().saturating_sub(MAX_NAMED);
+        served.truncate(MAX_NAMED);
+        let here = match (served.is_empty(), more) {
+            (true, _) => "No model is served here.".to_owned(),
+            (false, 0) => format!("Served here: {}.", served.join(", ")),
+            (false, more) => format!("Served here: {} and {more} more.", served.join(", ")),
+        };
+        let message = format!("{} is in the catalog, but no upstream serves it on this gateway. {here}", asked.id);
+        Error::new(ErrorKind::ModelNotServed, message)
     }
 }
+
+fn not_found(name: &str) -> Error {
+    let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+    let message = format!("The model {name} does not exist. GET /v1/models lists the models of this gateway.");
+    Error::new(ErrorKind::ModelNotFound, message)
+}
+
+#[cfg(test)]
+mod tests;

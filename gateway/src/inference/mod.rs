@@ -1,22 +1,73 @@
 //! The life of one inference request, from a canonical request to canonical events.
+//!
+//! ```text
+//! start     takes a permit, makes the log, spawns the tracked task, returns the log's reader
+//! └ run     supervises: whatever `infer` comes to, a panic included, is settled once
+//!   ├ infer     catalog.resolve → prompt.build → limiter.reserve → cluster.place → billing.open_request
+//!   │           → cluster.open → meter                                        each output is the next one's input
+//!   ├ verdict   what is charged, which outcome, which last event               pure
+//!   └ settle    usage record and ledger entry, tried until done; then the last event
+//! recover   settles what an earlier process, or a dead replica, has left open
+//! ```
+//!
+//! The row is durable before a worker is asked. The caller's connection is only a reader of the log: when it goes,
+//! [`FrameLog::abandoned`] tells the task, which stops the engine, waits shortly for its exact count and settles.
+//! Nothing here waits for a reader, and no call to the database runs where a caller, a timeout or a `select!` could
+//! cancel it.
 
 pub mod event;
+mod infer;
+mod limits;
 pub mod log;
+mod meter;
+mod metrics;
+pub mod recover;
 pub mod request;
+mod settle;
+mod state;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
 
 pub use event::{Event, Finished, Started, Usage};
 pub use log::{FrameLog, Reader};
+pub use metrics::Metrics;
 pub use request::{Content, Dialect, Message, Request, Role, Sampling};
+pub use state::State;
 
 use crate::app::App;
 use crate::auth::Principal;
+use crate::error::{Error, ErrorKind};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Before the bound of a request's log is known: room for nothing but its end.
+const NO_EVENTS: usize = 0;
 
 /// Starts a request in a tracked task of its own and returns its reader.
 ///
 /// The task owns reservation, worker connection and settlement, so nothing is lost when the caller's connection, and
 /// with it the reader, goes away: then generation is cancelled and what was generated is settled.
+///
+/// With `max_requests` in work the reader's only event is `Failed` with `Overloaded`.
 pub fn start(app: &Arc<App>, principal: Principal, request: Request) -> Reader {
-    let _ = (app, principal, request);
-    todo!("G3")
+    if app.stopping.is_cancelled() {
+        return refused(app, &request, Error::new(ErrorKind::ShuttingDown, "This gateway is stopping. Try again."));
+    }
+    let Some(permit) = app.inference.admit() else {
+        let busy =
+            Error::new(ErrorKind::Overloaded, "This gateway has as many requests as it takes. Try again shortly.");
+        return refused(app, &request, busy.retry_after(Duration::from_secs(1)));
+    };
+    let stall = Duration::from_millis(app.config.gateway.reader_stall_ms);
+    let (log, reader) = FrameLog::new(NO_EVENTS, stall);
+    let call = infer::Call::new(principal, request, app.clock.now());
+    app.tasks.spawn(infer::run(Arc::clone(app), call, log, permit));
+    reader
+}
+
+fn refused(app: &App, request: &Request, error: Error) -> Reader {
+    app.metrics.inference.refused(request.dialect);
+    Reader::from_events(vec![Event::Failed(error)])
 }

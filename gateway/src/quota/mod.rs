@@ -1,9 +1,18 @@
 //! Limits and reservations: taken before work, settled exactly, all or nothing.
+//!
+//! The promise: in no 60 seconds, wherever they begin, do the requests and tokens admitted for a tenant exceed its
+//! limits. Exact usage gives back what was held too much; estimated usage never does.
+
+mod local;
+mod window;
 
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+pub use local::Local;
 
 /// Most that a tenant may use; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,35 +32,68 @@ pub enum Limiter {
     Local(Local),
 }
 
-/// Counts in this process.
-#[derive(Debug, Default)]
-pub struct Local;
-
-/// A hold on a tenant's limits. Ends in exactly one of [`Reservation::settle`] or its drop, which releases all of it.
+/// A hold on a tenant's limits: one request, its tokens, and a place among those that run at the same time.
+///
+/// It ends in exactly one of [`Reservation::settle`] (exact usage is known), [`Reservation::release_unused`] (no worker
+/// ever saw the request) or its drop. A drop gives back the place only: what was used is not known then, so all tokens
+/// held count as used. The request itself counts in every case, for it was admitted.
 #[derive(Debug)]
-pub struct Reservation;
+pub struct Reservation(local::Hold);
+
+/// What is left after a reservation, for the caller's headers. `None` where there is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests in 60 seconds.
+    pub requests_per_minute: Option<Headroom>,
+    /// Tokens in 60 seconds.
+    pub tokens_per_minute: Option<Headroom>,
+    /// Requests at the same time.
+    pub concurrent_requests: Option<Headroom>,
+}
+
+/// What is left of one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headroom {
+    /// The limit.
+    pub limit: u64,
+    /// Left of it now.
+    pub remaining: u64,
+    /// Until all of it is left again if nothing else comes; `None` for concurrency, which time alone does not free.
+    pub reset: Option<Duration>,
+}
 
 impl Limiter {
-    /// Counts with `clock`.
+    /// Counts with `clock`. The machine's clock is replaced by one that is never set back or forward.
     pub fn local(clock: Clock) -> Limiter {
-        let _ = clock;
-        Limiter::Local(Local)
+        Limiter::Local(Local::new(clock))
     }
 
-    /// Holds one request and `tokens` (prompt plus the most that the answer may have).
+    /// Holds one request and `tokens` (prompt plus the most that the answer may have). Cancelling before it returns
+    /// holds nothing.
     ///
     /// # Errors
-    /// `QuotaExceeded` with the limit and when it may fit; without `retry_after` when it never can.
+    /// `QuotaExceeded` with the limit, what is used of it, and when it may fit (exactly, for the two per minute: not
+    /// earlier unless others give back); without `retry_after` when it never can.
     pub async fn reserve(&self, principal: &Principal, tokens: u64) -> Result<Reservation> {
-        let _ = (principal, tokens);
-        todo!("G1")
+        match self {
+            Limiter::Local(local) => local.reserve(&principal.tenant, principal.limits, tokens).map(Reservation),
+        }
     }
 }
 
 impl Reservation {
-    /// Ends the hold with what was really used; the rest is free again at once.
+    /// Ends the hold with what was really used; the rest is free again at once. More than was held is counted too.
     pub fn settle(self, tokens: u64) {
-        let _ = tokens;
-        todo!("G1")
+        self.0.end(tokens);
+    }
+
+    /// Ends the hold of a request that never reached a worker: no token was used.
+    pub fn release_unused(self) {
+        self.0.end(0);
+    }
+
+    /// What was left right after this reservation.
+    pub fn standing(&self) -> Standing {
+        self.0.standing()
     }
 }

@@ -1,5 +1,48 @@
 //! All SQL. Knows ids, money and time; knows no HTTP and decides nothing.
+//!
+//! Two engines, one text per query: the Postgres spelling (`$1`) is understood by both. What truly differs is in
+//! [`dialect`]; everything else goes through [`on!`]. Queries are methods of [`Store`] and [`Tx`], one file per
+//! capability, and contract tests run each of them on both engines.
+//!
+//! No query runs in a future that a caller can cancel: the pools are reachable only through one door, which runs each
+//! piece of work in a task of its own (see `door`).
+//!
+//! Every query on a tenant's data takes the tenant's id, with three exceptions: looking up a credential by its public id
+//! (that is how the tenant becomes known), the life of a request by the id that the gateway itself made, and the
+//! operator's look-up of a request.
 
-/// The database: SQLite for a single gateway, PostgreSQL for several.
-#[derive(Debug, Clone)]
-pub struct Store;
+/// Runs one query on whichever engine is behind `$db`, an [`Engine`] of executors.
+///
+/// `on!(db, c => query("… $1", [bind, …]).execute(c).await)`. A text whose highest placeholder is not the number of
+/// binds does not compile (SQLite would read a missing one as NULL).
+macro_rules! on {
+    ($db:expr, $c:ident => $query:ident($sql:literal, [$($bind:expr),* $(,)?] $(,)?) $($run:tt)+) => {{
+        const { $crate::store::columns::check_binds($sql, <[&str]>::len(&[$(stringify!($bind)),*])) };
+        match $db {
+            $crate::store::Engine::Sqlite($c) => sqlx::$query($sql)$(.bind($bind))* $($run)+,
+            $crate::store::Engine::Postgres($c) => sqlx::$query($sql)$(.bind($bind))* $($run)+,
+        }
+    }};
+}
+
+mod columns;
+mod dialect;
+mod door;
+mod keys;
+mod ledger;
+mod requests;
+mod schema;
+mod tenants;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub(crate) use columns::count;
+pub use dialect::{Engine, ExclusiveLock};
+pub use door::{Store, Tx};
+pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
+pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
+pub use requests::{NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
+pub use tenants::{ProjectRow, TenantRow};

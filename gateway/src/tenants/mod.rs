@@ -1,1 +1,81 @@
-//! Tenants, projects and credentials: rules and life cycle.
+//! Tenants, projects and credentials: rules and life cycle. The admin API, the CLI and bootstrap all come through here.
+//!
+//! Two kinds of credential are kept differently: bearer keys as a keyed digest, for only equality matters; SigV4 secrets
+//! sealed, for verifying a signature needs the secret itself. Whatever is wrong with one (unknown, revoked, expired, its
+//! tenant suspended) the caller hears the same.
+
+mod access_key;
+mod admin_token;
+mod api_key;
+mod bearer;
+mod project;
+mod tenant;
+
+use crate::clock::{Clock, Micros};
+use crate::error::{Error, ErrorKind, Result};
+
+pub use access_key::{AccessKey, CreatedAccessKey, access_key, create_access_key, revoke_access_key};
+pub use admin_token::{
+    AdminPrincipal, CreatedAdminToken, authenticate_admin_token, create_admin_token, register_admin_token,
+    revoke_admin_token,
+};
+pub use api_key::{CreatedApiKey, authenticate_api_key, create_api_key, revoke_api_key};
+pub use project::{CreateProject, Project, create_project, delete_project};
+pub use tenant::{CreateTenant, Status, Tenant, create_tenant, delete_tenant, set_limits, set_status};
+
+/// What people call a tenant, project or credential: 1 to 64 characters, none of them a control character, no white
+/// space around them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// Most characters.
+    pub const MAX_CHARS: usize = 64;
+
+    /// From a caller's text; white space around it is dropped.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field `name`.
+    pub fn parse(text: &str) -> Result<Name> {
+        let text = text.trim();
+        let fits = (1..=Self::MAX_CHARS).contains(&text.chars().count());
+        if !fits || text.chars().any(char::is_control) {
+            let rule = format!("A name has 1 to {} characters, none of them a control character.", Self::MAX_CHARS);
+            return Err(Error::invalid("name", rule));
+        }
+        Ok(Name(text.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A credential to be made.
+#[derive(Debug, Clone)]
+pub struct CreateCredential {
+    /// For people.
+    pub name: Name,
+    /// Not usable from then on, µs since 1970; `None`: until revoked.
+    pub expires_at: Option<Micros>,
+}
+
+impl CreateCredential {
+    /// The time of creation, once the expiry is known to lie after it.
+    fn checked(&self, clock: &Clock) -> Result<Micros> {
+        let now = clock.now();
+        match self.expires_at {
+            Some(at) if at <= now => Err(Error::invalid("expires_at", "The expiry lies in the past.")),
+            Some(_) | None => Ok(now),
+        }
+    }
+}
+
+/// `Ok` when a row was found and changed.
+fn found(done: bool, what: &str) -> Result<()> {
+    if done { Ok(()) } else { Err(Error::new(ErrorKind::NotFound, format!("No such {what}."))) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! `caprock-worker prefill|decode`.
+
+fn main() -> std::process::ExitCode {
+    cluster_worker::supervise::main()
+}

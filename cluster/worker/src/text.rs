@@ -1,0 +1,147 @@
+//! From token bytes to text that may be shown: whole characters, and nothing that may yet turn out to be a stop text.
+
+/// The text stage of one answer.
+#[derive(Debug)]
+pub(crate) struct TextStage {
+    stops: Vec<String>,
+    /// Bytes of a character that is not complete yet; at most three.
+    partial: Vec<u8>,
+    /// Whole characters that may begin a stop text.
+    held: String,
+}
+
+/// What a push brought.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// May go out.
+    pub(crate) text: String,
+    /// The stop text that came up; nothing after it is ever shown.
+    pub(crate) stop: Option<String>,
+}
+
+impl TextStage {
+    pub(crate) fn new(stops: Vec<String>) -> TextStage {
+        TextStage { stops, partial: Vec::new(), held: String::new() }
+    }
+
+    /// Takes the bytes of the next token.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Shown {
+        self.partial.extend_from_slice(bytes);
+        let whole = whole_characters(&self.partial);
+        let rest = self.partial.split_off(whole);
+        self.held.push_str(&String::from_utf8_lossy(&self.partial));
+        self.partial = rest;
+        self.release()
+    }
+
+    /// The answer ends here: what was held back is part of it.
+    pub(crate) fn finish(&mut self) -> String {
+        self.held.push_str(&String::from_utf8_lossy(&self.partial));
+        self.partial.clear();
+        std::mem::take(&mut self.held)
+    }
+
+    fn release(&mut self) -> Shown {
+        let found = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|at| (at, stop))).min();
+        if let Some((at, stop)) = found {
+            let stop = Some(stop.clone());
+            self.held.truncate(at);
+            return Shown { text: std::mem::take(&mut self.held), stop };
+        }
+        let kept = self.stops.iter().map(|stop| longest_beginning(&self.held, stop)).max().unwrap_or(0);
+        let held = self.held.split_off(self.held.len() - kept);
+        Shown { text: std::mem::replace(&mut self.held, held), stop: None }
+    }
+}
+
+/// Length in bytes of the longest end of `text` that is a beginning of `stop`, but not all of it.
+fn longest_beginning(text: &str, stop: &str) -> usize {
+    let longest = stop.len().saturating_sub(1).min(text.len());
+    (1..=longest).rev().find(|length| text.as_bytes().ends_with(&stop.as_bytes()[..*length])).unwrap_or(0)
+}
+
+/// How many of `bytes` may be decoded now; only a character that could still be completed is left.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(3);
+    for at in (tail..bytes.len()).rev() {
+        let needed = match bytes[at] {
+            0xC2..=0xDF => 2,
+            0xE0..=0xEF => 3,
+            0xF0..=0xF4 => 4,
+            0x80..=0xBF => continue, // inside a character: its first byte is further left
+            0x00..=0x7F | 0xC0..=0xC1 | 0xF5..=0xFF => return bytes.len(),
+        };
+        return if at + needed > bytes.len() { at } else { bytes.len() };
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(stops: &[&str]) -> TextStage {
+        TextStage::new(stops.iter().map(|stop| (*stop).to_owned()).collect())
+    }
+
+    #[test]
+    fn any_split_of_bytes_shows_the_same_text_in_whole_characters() {
+        let text = "naïve 日本 🌲é end";
+        for size in 1..8 {
+            let mut stage = stage(&[]);
+            let mut shown = String::new();
+            for bytes in text.as_bytes().chunks(size) {
+                shown.push_str(&stage.push(bytes).text);
+                assert!(!shown.contains('\u{FFFD}'), "a broken character at size {size}");
+            }
+            shown.push_str(&stage.finish());
+            assert_eq!(shown, text);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_block_what_follows() {
+        let mut stage = stage(&[]);
+        assert_eq!(stage.push(b"\xFF\x80a").text, "\u{FFFD}\u{FFFD}a");
+        assert_eq!(stage.push(b"\xE2\x82").text, "");
+        assert_eq!(stage.finish(), "\u{FFFD}");
+    }
+
+    #[test]
+    fn a_stop_text_is_found_across_pieces_and_never_shown() {
+        let mut stage = stage(&["END", "</s>"]);
+        assert_eq!(stage.push(b"hello E"), Shown { text: "hello ".into(), stop: None });
+        assert_eq!(stage.push(b"N"), Shown::default());
+        assert_eq!(stage.push(b"D and more"), Shown { text: String::new(), stop: Some("END".into()) });
+    }
+
+    #[test]
+    fn a_beginning_that_does_not_go_on_is_shown() {
+        let mut stage = stage(&["aab"]);
+        assert_eq!(stage.push(b"xaa").text, "x");
+        assert_eq!(stage.push(b"a").text, "a");
+        assert_eq!(stage.push(b"c").text, "aac");
+        assert_eq!(stage.push(b"a").text, "");
+        assert_eq!(stage.finish(), "a");
+    }
+
+    #[test]
+    fn the_earliest_stop_wins() {
+        assert_eq!(stage(&["c", "b"]).push(b"abc"), Shown { text: "a".into(), stop: Some("b".into()) });
+    }
+
+    #[test]
+    fn a_stop_of_wide_characters_is_held_at_character_borders() {
+        let mut stage = stage(&["日本"]);
+        let mut shown = String::new();
+        for byte in "ab日米日本".bytes() {
+            let piece = stage.push(&[byte]);
+            shown.push_str(&piece.text);
+            if piece.stop.is_some() {
+                assert_eq!(shown, "ab日米");
+                return;
+            }
+        }
+        panic!("the stop text was not found");
+    }
+}

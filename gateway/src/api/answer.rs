@@ -1,0 +1,87 @@
+//! Reading an answer's events on behalf of a caller: whole, or piece by piece.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::inference::{Event, Finished, Reader, Started};
+use axum::body::Body;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::convert::Infallible;
+
+/// Names the engine that answers.
+pub const ENGINE: HeaderName = HeaderName::from_static("x-caprock-engine");
+/// Names the model that answers in place of the one asked for.
+pub const STAND_IN: HeaderName = HeaderName::from_static("x-caprock-stand-in");
+
+/// Waits for the first token, so that what fails before it is a clean HTTP error.
+///
+/// # Errors
+/// Whatever the request failed with.
+pub async fn begin(reader: &mut Reader) -> Result<Started> {
+    match reader.next().await {
+        Some(Event::Started(started)) => Ok(started),
+        Some(Event::Failed(error)) => Err(error),
+        Some(Event::Text { .. } | Event::Finished(_)) | None => Err(broken()),
+    }
+}
+
+/// Reads the answer to its end.
+///
+/// # Errors
+/// Whatever the request failed with.
+pub async fn collect(reader: &mut Reader) -> Result<(String, Finished)> {
+    let mut answer = String::new();
+    loop {
+        match reader.next().await {
+            Some(Event::Text { text, .. }) => answer.push_str(&text),
+            Some(Event::Finished(finished)) => return Ok((answer, *finished)),
+            Some(Event::Failed(error)) => return Err(error),
+            Some(Event::Started(_)) | None => return Err(broken()),
+        }
+    }
+}
+
+/// A body that sends `opening`, then what `encode` makes of each event, each as soon as it is there. A log that breaks
+/// off shows as `Failed`, so that `encode` always sees exactly one end. Dropping the body drops the reader.
+pub fn stream(reader: Reader, opening: Bytes, encode: impl FnMut(Event) -> Bytes + Send + 'static) -> Body {
+    let state = State { reader, opening: Some(opening), encode, ended: false };
+    Body::from_stream(stream::unfold(state, |mut state| async move {
+        let frame = state.frame().await?;
+        Some((Ok::<_, Infallible>(frame), state))
+    }))
+}
+
+struct State<F> {
+    reader: Reader,
+    opening: Option<Bytes>,
+    encode: F,
+    ended: bool,
+}
+
+impl<F: FnMut(Event) -> Bytes> State<F> {
+    async fn frame(&mut self) -> Option<Bytes> {
+        if let Some(opening) = self.opening.take() {
+            return Some(opening);
+        }
+        if self.ended {
+            return None;
+        }
+        let event = self.reader.next().await.unwrap_or_else(|| Event::Failed(broken()));
+        self.ended = matches!(event, Event::Finished(_) | Event::Failed(_));
+        Some((self.encode)(event))
+    }
+}
+
+/// Says in the head who answers.
+pub fn name_the_answerer(headers: &mut HeaderMap, started: &Started) {
+    if let Ok(engine) = HeaderValue::from_str(&started.engine) {
+        headers.insert(ENGINE, engine);
+    }
+    if let Some(model) = started.stand_in.as_deref().and_then(|model| HeaderValue::from_str(model).ok()) {
+        headers.insert(STAND_IN, model);
+    }
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Internal, "The answer broke off. Give the request id to the operator.")
+}

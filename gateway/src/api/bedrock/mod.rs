@@ -1,0 +1,114 @@
+//! Bedrock's Converse, whole and streamed, and its list of models.
+
+pub mod error;
+pub mod models;
+pub mod stream;
+pub mod translate;
+pub mod wire;
+
+use crate::api::{answer, json};
+use crate::app::App;
+use crate::auth;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::RequestId;
+use crate::inference::{self, Reader, Started};
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use error::Failure;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use std::sync::Arc;
+use wire::ConverseRequest;
+
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("application/vnd.amazon.eventstream");
+
+/// The model id is one segment of the raw path: `%3A` and `:` both come, and ARNs carry `%2F`.
+type ModelId = std::result::Result<Path<String>, PathRejection>;
+
+/// Answers a conversation.
+#[utoipa::path(
+    post, path = "/model/{modelId}/converse", tag = "bedrock",
+    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded")),
+    request_body = ConverseRequest,
+    responses(
+        (status = 200, description = "The answer", body = wire::ConverseResponse),
+        (status = 400, description = "ValidationException; ServiceQuotaExceededException when money has run out", body = wire::ErrorBody),
+        (status = 403, description = "No valid credential (see `x-amzn-ErrorType`), or AccessDeniedException", body = wire::ErrorBody),
+        (status = 404, description = "ResourceNotFoundException: nothing serves the model here", body = wire::ErrorBody),
+        (status = 408, description = "ModelTimeoutException, or the body came too slowly", body = wire::ErrorBody),
+        (status = 413, description = "The body is over its limit", body = wire::ErrorBody),
+        (status = 424, description = "ModelErrorException: a worker failed", body = wire::ErrorBody),
+        (status = 429, description = "ThrottlingException", body = wire::ErrorBody),
+        (status = 500, description = "InternalServerException", body = wire::ErrorBody),
+        (status = 503, description = "ServiceUnavailableException", body = wire::ErrorBody),
+    ),
+    security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
+)]
+pub async fn converse(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    model: ModelId,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (mut reader, started) = begin(&app, id, model, request, false).await?;
+    let (text, finished) = answer::collect(&mut reader).await?;
+    let mut response = Json(translate::response(text, &finished)).into_response();
+    answer::name_the_answerer(response.headers_mut(), &started);
+    Ok(response)
+}
+
+/// Answers a conversation as it is generated, in AWS's event stream framing.
+#[utoipa::path(
+    post, path = "/model/{modelId}/converse-stream", tag = "bedrock",
+    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded")),
+    request_body = ConverseRequest,
+    responses(
+        (status = 200, description = "Events: messageStart, contentBlockDelta…, contentBlockStop, messageStop, metadata",
+            content_type = "application/vnd.amazon.eventstream", body = String),
+        (status = 400, description = "ValidationException; ServiceQuotaExceededException when money has run out", body = wire::ErrorBody),
+        (status = 403, description = "No valid credential (see `x-amzn-ErrorType`), or AccessDeniedException", body = wire::ErrorBody),
+        (status = 404, description = "ResourceNotFoundException: nothing serves the model here", body = wire::ErrorBody),
+        (status = 408, description = "ModelTimeoutException, or the body came too slowly", body = wire::ErrorBody),
+        (status = 413, description = "The body is over its limit", body = wire::ErrorBody),
+        (status = 424, description = "ModelErrorException: a worker failed", body = wire::ErrorBody),
+        (status = 429, description = "ThrottlingException", body = wire::ErrorBody),
+        (status = 500, description = "InternalServerException", body = wire::ErrorBody),
+        (status = 503, description = "ServiceUnavailableException", body = wire::ErrorBody),
+    ),
+    security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
+)]
+pub async fn converse_stream(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    model: ModelId,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (reader, started) = begin(&app, id, model, request, true).await?;
+    let mut encoder = stream::Encoder::default();
+    let opening = encoder.opening();
+    let body = answer::stream(reader, opening, move |event| encoder.encode(event));
+    let mut response = ([(CONTENT_TYPE, EVENT_STREAM)], body).into_response();
+    answer::name_the_answerer(response.headers_mut(), &started);
+    Ok(response)
+}
+
+async fn begin(
+    app: &Arc<App>,
+    id: RequestId,
+    model: ModelId,
+    request: Request,
+    streamed: bool,
+) -> Result<(Reader, Started)> {
+    let (principal, body) = auth::admit(app, request).await?;
+    let Path(model) = model.map_err(|_| Error::new(ErrorKind::ModelNotFound, translate::INVALID_MODEL))?;
+    let wire: ConverseRequest = json::parse(&body)?;
+    let request = translate::request(id, model, wire, streamed)?;
+    let mut reader = inference::start(app, principal, request);
+    let started = answer::begin(&mut reader).await?;
+    Ok((reader, started))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! Converse, from JSON to the canonical request and from events to bytes.
+
+use super::*;
+use crate::api::openai::tests::all_kinds;
+use crate::error::Limit;
+use crate::inference::{Event, Finished, Usage};
+use aws_smithy_eventstream::frame::read_message_from;
+use bytes::{Buf, Bytes};
+use cluster_protocol::{Counts, FinishReason, Path as WorkerPath, PrefillPath, Timings};
+use http_body_util::BodyExt;
+use serde_json::{Value, json as value};
+use std::time::Duration;
+
+fn translated(body: &Value) -> Result<inference::Request> {
+    let wire: ConverseRequest = json::parse(body.to_string().as_bytes())?;
+    let id = RequestId::parse("req_0198c0de").unwrap();
+    translate::request(id, "us.amazon.nova-lite-v1:0".into(), wire, false)
+}
+
+fn text(text: &str) -> Event {
+    Event::Text { text: text.into(), counts: Counts { input_tokens: 9, output_tokens: 1 } }
+}
+
+fn finished(reason: FinishReason) -> Finished {
+    let prefill = PrefillPath::Remote { prefill_id: "p1".into(), kv_bytes: 1, chunks: 1 };
+    let path = WorkerPath { engine: "llama".into(), decode: "d1".into(), prefill };
+    let usage = Usage { input_tokens: 7, cache_read_tokens: 2, output_tokens: 4, ..Usage::default() };
+    Finished { reason, usage, cost: None, latency_ms: 40, ttft_ms: 10, timings: Timings::default(), path }
+}
+
+async fn streamed(events: Vec<Event>) -> Bytes {
+    let mut encoder = stream::Encoder::default();
+    let opening = encoder.opening();
+    let body = answer::stream(Reader::from_events(events), opening, move |event| encoder.encode(event));
+    body.collect().await.unwrap().to_bytes()
+}
+
+/// Each frame's headers and payload on a line, read by AWS's own decoder.
+fn frames(mut bytes: Bytes) -> String {
+    let mut lines = String::new();
+    while bytes.has_remaining() {
+        let message = read_message_from(&mut bytes).unwrap();
+        for header in message.headers() {
+            lines += &format!("{}={} ", header.name().as_str(), header.value().as_string().unwrap().as_str());
+        }
+        lines += &format!("{}\n", String::from_utf8_lossy(message.payload()));
+    }
+    lines
+}
+
+#[test]
+fn a_request_with_everything_becomes_canonical() {
+    let body = value!({
+        "system": [{"text": "Be brief."}, {"text": "In English."}],
+        "messages": [
+            {"role": "user", "content": [{"text": "Hi "}, {"text": "there", "image": null}]},
+            {"role": "assistant", "content": [{"text": "Hello."}]},
+            {"role": "system", "content": [{"text": "Now in German."}]},
+            {"role": "user", "content": [{"text": "Again"}]},
+        ],
+        "inferenceConfig": {"maxTokens": 32, "temperature": 0.5, "topP": 0.9, "stopSequences": ["a"]},
+        "additionalModelRequestFields": {"top_k": 40, "other": true},
+        "additionalModelResponseFieldPaths": ["/a"], "requestMetadata": {"a": "b"},
+        "performanceConfig": {"latency": "standard"}, "serviceTier": {"type": "default"}, "aMemberOfTomorrow": {},
+    });
+    insta::assert_debug_snapshot!(translated(&body).unwrap());
+}
+
+#[test]
+fn empty_members_that_clients_send_mean_nothing() {
+    let body = value!({
+        "messages": [{"role": "user", "content": [{"text": "Hi"}]}],
+        "system": [], "inferenceConfig": {}, "additionalModelRequestFields": {}, "outputConfig": {"effort": "low"},
+    });
+    let request = translated(&body).unwrap();
+    assert_eq!(request.messages.len(), 1);
+    assert_eq!((request.sampling, request.max_tokens), (inference::Sampling::default(), None));
+}
+
+#[test]
+fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
+    let content = |block: Value| value!({"messages": [{"role": "user", "content": [block]}]});
+    let members = [
+        value!({"toolConfig": {"tools": []}}),
+        value!({"guardrailConfig": {}}),
+        value!({"outputConfig": {"textFormat": {"type": "json_schema"}}}),
+        value!({"inferenceConfig": {"maxTokens": 0}}),
+        value!({"inferenceConfig": {"maxTokens": -1}}),
+        value!({"inferenceConfig": {"temperature": 1.1}}),
+        value!({"inferenceConfig": {"topP": -0.1}}),
+        value!({"inferenceConfig": {"stopSequences": [""]}}),
+        value!({"inferenceConfig": {"stopSequences": "a"}}),
+        value!({"additionalModelRequestFields": {"top_k": "many"}}),
+        value!({"system": [{"cachePoint": {"type": "default"}}]}),
+        value!({"system": "Be brief."}),
+        value!({"messages": []}),
+        value!({"messages": null}),
+        value!({"messages": [{"role": "tool", "content": [{"text": "Hi"}]}]}),
+        value!({"messages": [{"role": "user", "content": []}]}),
+        value!({"messages": [{"role": "user", "content": "Hi"}]}),
+        content(value!({})),
+        content(value!({"text": ""})),
+        content(value!({"text": 1})),
+        content(value!({"text": "a", "image": {}})),
+        content(value!({"image": {"format": "png"}})),
+        content(value!({"toolResult": {}})),
+        content(value!({"cachePoint": {"type": "default"}})),
+    ];
+    let mut refusals = String::new();
+    for member in members {
+        let mut body = value!({"messages": [{"role": "user", "content": [{"text": "Hi"}]}]});
+        body.as_object_mut().unwrap().extend(member.as_object().unwrap().clone());
+        let error = translated(&body).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid, "{member}");
+        refusals += &format!("{member}\n  {:?}: {}\n", error.param, error.message);
+    }
+    insta::assert_snapshot!(refusals);
+}
+
+#[test]
+fn a_whole_answer_is_a_converse_response() {
+    let stop = FinishReason::StopSequence { text: "a".into() };
+    insta::assert_json_snapshot!(translate::response("Hello!".into(), &finished(stop)));
+}
+
+#[test]
+fn every_end_has_its_stop_reason() {
+    let reasons = [
+        FinishReason::EndOfTurn,
+        FinishReason::StopSequence { text: "a".into() },
+        FinishReason::MaxTokens,
+        FinishReason::ContextFull,
+        FinishReason::Stopped,
+    ];
+    let words: Vec<Value> = reasons.iter().map(|reason| value!(translate::stop_reason(reason))).collect();
+    assert_eq!(words, ["end_turn", "stop_sequence", "max_tokens", "model_context_window_exceeded", "max_tokens"]);
+}
+
+#[test]
+fn a_frame_is_byte_for_byte_what_was_seen_on_the_wire() {
+    // Captured with a blank after the colon; ours has none.
+    let payload = br#"{"role": "assistant"}"#;
+    let frame = stream::frame(":event-type", "messageStart", "event", payload.to_vec());
+    assert_eq!(frame.len(), 119);
+    assert_eq!(hex::encode(&frame[..12]), "0000007700000052abb5d36e");
+    let (covered, crc) = frame.split_at(115);
+    assert!(covered.ends_with(payload));
+    assert_eq!(crc32fast::hash(covered).to_be_bytes(), crc);
+    assert_eq!(stream::Encoder::default().opening().len(), 118);
+}
+
+#[tokio::test]
+async fn a_stream_is_start_deltas_block_end_stop_and_metadata() {
+    let events = vec![text("Hel"), text("lo \u{1F600}"), Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))];
+    let lines = frames(streamed(events).await);
+    assert!(!lines.contains("contentBlockStart"));
+    insta::assert_snapshot!(lines);
+}
+
+#[tokio::test]
+async fn an_empty_answer_has_no_block() {
+    let lines = frames(streamed(vec![Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))]).await);
+    assert!(!lines.contains("contentBlock") && lines.contains("messageStop"), "{lines}");
+}
+
+#[tokio::test]
+async fn a_failure_in_mid_stream_is_a_modeled_exception() {
+    let failed = Event::Failed(Error::new(ErrorKind::UpstreamFailed, "The worker failed."));
+    let lines = frames(streamed(vec![text("Hi"), failed]).await);
+    assert!(!lines.contains("messageStop"));
+    insta::assert_snapshot!(lines);
+}
+
+#[tokio::test]
+async fn every_kind_of_failure_has_its_exception() {
+    let mut words = String::new();
+    for kind in all_kinds() {
+        let response = Failure(Error::new(kind, "…")).into_response();
+        let (status, name) = (response.status(), response.headers()["x-amzn-errortype"].clone());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let in_stream = error::stream_exception(kind);
+        words +=
+            &format!("{kind:?}: {status} {name:?}, in a stream {in_stream}\n  {}\n", String::from_utf8_lossy(&body));
+    }
+    insta::assert_snapshot!(words);
+}
+
+#[test]
+fn throttling_says_when_to_try_again_in_all_three_ways() {
+    let full =
+        Error::new(ErrorKind::QuotaExceeded(Limit::TokensPerMinute), "…").retry_after(Duration::from_millis(1500));
+    let response = Failure(full).into_response();
+    assert_eq!(response.headers()["retry-after"], "2");
+    assert_eq!(response.headers()["retry-after-ms"], "1500");
+    assert_eq!(response.headers()["x-amz-retry-after"], "1500");
+}

@@ -1,0 +1,87 @@
+//! OpenAI's chat completions and model list.
+
+pub mod error;
+pub mod models;
+pub mod stream;
+pub mod translate;
+pub mod wire;
+
+use crate::api::{answer, json};
+use crate::app::App;
+use crate::auth;
+use crate::id::RequestId;
+use crate::inference;
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse, Response};
+use error::Failure;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
+use std::time::Instant;
+use wire::ChatRequest;
+
+const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// Answers a conversation, whole or as server-sent events.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", operation_id = "chat_completions", tag = "openai",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer; with `stream` a sequence of `chat.completion.chunk` events ended by `[DONE]`",
+            content((wire::ChatCompletion = "application/json"), (wire::ChatChunk = "text/event-stream"))),
+        (status = 400, description = "Malformed, out of range, too long for the model, or a parameter not offered", body = wire::ErrorBody),
+        (status = 401, description = "No valid credential", body = wire::ErrorBody),
+        (status = 402, description = "Money has run out", body = wire::ErrorBody),
+        (status = 403, description = "Not allowed", body = wire::ErrorBody),
+        (status = 404, description = "The model is unknown, or nothing serves it here", body = wire::ErrorBody),
+        (status = 408, description = "The body came too slowly", body = wire::ErrorBody),
+        (status = 413, description = "The body is over its limit", body = wire::ErrorBody),
+        (status = 429, description = "A rate or concurrency limit refuses", body = wire::ErrorBody),
+        (status = 500, description = "Our fault", body = wire::ErrorBody),
+        (status = 502, description = "A worker failed", body = wire::ErrorBody),
+        (status = 503, description = "Workers are full or gone, or this gateway is stopping", body = wire::ErrorBody),
+        (status = 504, description = "A worker went silent", body = wire::ErrorBody),
+    ),
+    security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
+)]
+pub async fn chat_completions(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let begun = Instant::now();
+    let (principal, body) = auth::admit(&app, request).await?;
+    let wire: ChatRequest = json::parse(&body)?;
+    let include_usage = wire.wants_usage();
+    let request = translate::request(id.clone(), wire)?;
+    let streamed = request.stream;
+
+    let mut reader = inference::start(&app, principal, request);
+    let started = answer::begin(&mut reader).await?;
+    let reply = translate::Reply::new(&id, app.clock.now(), &started);
+
+    let mut response = if streamed {
+        let mut encoder = stream::Encoder::new(reply, include_usage);
+        let opening = encoder.opening();
+        let body = answer::stream(reader, opening, move |event| encoder.encode(event));
+        (stream_headers(), body).into_response()
+    } else {
+        let (text, finished) = answer::collect(&mut reader).await?;
+        Json(reply.completion(text, &finished)).into_response()
+    };
+    answer::name_the_answerer(response.headers_mut(), &started);
+    let processing_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    response.headers_mut().insert(PROCESSING_MS, HeaderValue::from(processing_ms));
+    Ok(response)
+}
+
+fn stream_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,228 @@
+//! Between OpenAI's chat completions and the canonical request and answer. Pure.
+
+use super::wire::{
+    AnswerMessage, ChatChunk, ChatCompletion, ChatMessage, ChatRequest, Choice, ChunkChoice, CompletionTokensDetails,
+    ContentPart, Delta, FinishReason, PromptTokensDetails, Usage,
+};
+use crate::api::json::TextOr;
+use crate::clock::Micros;
+use crate::error::{Error, Result};
+use crate::id::RequestId;
+use crate::inference;
+use crate::inference::{Content, Dialect, Finished, Message, Request, Role, Sampling, Started};
+use cluster_protocol::FinishReason as Reason;
+
+/// Most texts in `stop`.
+const MAX_STOP: usize = 4;
+
+/// The canonical form of a request.
+///
+/// # Errors
+/// `Invalid`, naming the parameter that is out of range or not offered.
+pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
+    refuse_what_is_not_offered(&wire)?;
+    if wire.messages.is_empty() {
+        return Err(Error::invalid("messages", "`messages` must hold at least one message."));
+    }
+    let stream = wire.stream.unwrap_or(false);
+    if wire.stream_options.is_some() && !stream {
+        return Err(Error::invalid("stream_options", "`stream_options` is only allowed with `stream: true`."));
+    }
+    let messages = wire.messages.into_iter().enumerate().map(|(at, turn)| message(at, turn)).collect::<Result<_>>()?;
+    let sampling = Sampling {
+        temperature: within("temperature", wire.temperature, 0.0, 2.0)?,
+        // 0 would be an empty nucleus; what callers mean by it is the most likely token.
+        top_p: within("top_p", wire.top_p, 0.0, 1.0)?.map(|p| p.max(f32::MIN_POSITIVE)),
+        top_k: None,
+        seed: wire.seed.map(i64::cast_unsigned),
+    };
+    Ok(Request {
+        id,
+        dialect: Dialect::OpenaiChat,
+        model: wire.model,
+        messages,
+        sampling,
+        stop: stop(wire.stop)?,
+        max_tokens: max_tokens(wire.max_completion_tokens, wire.max_tokens)?,
+        stream,
+    })
+}
+
+/// Refuses by name what would change the answer: ignoring it would answer another question.
+fn refuse_what_is_not_offered(wire: &ChatRequest) -> Result<()> {
+    let asks_for_nothing = |choice: &serde_json::Value| matches!(choice.as_str(), Some("none" | "auto"));
+    let asked = [
+        ("n", wire.n.is_some_and(|n| n != 1)),
+        ("presence_penalty", wire.presence_penalty.is_some_and(|penalty| penalty != 0.0)),
+        ("frequency_penalty", wire.frequency_penalty.is_some_and(|penalty| penalty != 0.0)),
+        ("logprobs", wire.logprobs == Some(true)),
+        ("top_logprobs", wire.top_logprobs.is_some_and(|count| count != 0)),
+        ("logit_bias", wire.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty())),
+        ("response_format", wire.response_format.as_ref().is_some_and(|format| format.kind != "text")),
+        ("tools", wire.tools.as_ref().is_some_and(|tools| !tools.is_empty())),
+        ("tool_choice", wire.tool_choice.as_ref().is_some_and(|choice| !asks_for_nothing(choice))),
+        ("functions", wire.functions.as_ref().is_some_and(|functions| !functions.is_empty())),
+        ("modalities", wire.modalities.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind != "text"))),
+        ("audio", wire.audio.is_some()),
+        ("web_search_options", wire.web_search_options.is_some()),
+        ("reasoning_effort", wire.reasoning_effort.is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((name, _)) => Err(Error::invalid(*name, format!("This value of `{name}` is not supported here yet."))),
+        None => Ok(()),
+    }
+}
+
+fn message(at: usize, turn: ChatMessage) -> Result<Message> {
+    let role = match turn.role.as_str() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        other => {
+            let param = format!("messages[{at}].role");
+            let text = format!("`{param}`: `{other}` is not supported; use system, developer, user or assistant.");
+            return Err(Error::invalid(param, text));
+        }
+    };
+    if turn.tool_calls.is_some_and(|calls| !calls.is_empty()) {
+        let param = format!("messages[{at}].tool_calls");
+        return Err(Error::invalid(&*param, format!("`{param}` is not supported here yet.")));
+    }
+    let content = match turn.content {
+        Some(TextOr::Text(text)) => vec![Content::Text(text)],
+        Some(TextOr::Many(parts)) if !parts.is_empty() => {
+            parts.into_iter().enumerate().map(|(index, part)| text_part(at, index, part)).collect::<Result<_>>()?
+        }
+        Some(TextOr::Many(_)) | None => {
+            let param = format!("messages[{at}].content");
+            return Err(Error::invalid(&*param, format!("`{param}` must be a string or a list of text parts.")));
+        }
+    };
+    Ok(Message { role, content })
+}
+
+fn text_part(at: usize, index: usize, part: ContentPart) -> Result<Content> {
+    let param = format!("messages[{at}].content[{index}]");
+    match (part.kind.as_str(), part.text) {
+        ("text", Some(text)) => Ok(Content::Text(text)),
+        ("text", None) => Err(Error::invalid(format!("{param}.text"), format!("`{param}.text` is missing."))),
+        (other, _) => {
+            let text = format!("`{param}`: parts of type `{other}` are not supported here yet; use `text`.");
+            Err(Error::invalid(format!("{param}.type"), text))
+        }
+    }
+}
+
+fn stop(stop: Option<TextOr<String>>) -> Result<Vec<String>> {
+    let stop = match stop {
+        None => vec![],
+        Some(TextOr::Text(text)) => vec![text],
+        Some(TextOr::Many(texts)) => texts,
+    };
+    if stop.len() > MAX_STOP {
+        return Err(Error::invalid("stop", format!("`stop` may hold at most {MAX_STOP} texts.")));
+    }
+    if stop.iter().any(String::is_empty) {
+        return Err(Error::invalid("stop", "A text in `stop` is empty."));
+    }
+    Ok(stop)
+}
+
+fn max_tokens(newer: Option<u32>, older: Option<u32>) -> Result<Option<u32>> {
+    match (newer, older) {
+        (Some(newer), Some(older)) if newer != older => {
+            Err(Error::invalid("max_tokens", "`max_tokens` and `max_completion_tokens` contradict each other."))
+        }
+        (Some(0), _) => Err(Error::invalid("max_completion_tokens", "`max_completion_tokens` must be at least 1.")),
+        (_, Some(0)) => Err(Error::invalid("max_tokens", "`max_tokens` must be at least 1.")),
+        (newer, older) => Ok(newer.or(older)),
+    }
+}
+
+fn within(name: &'static str, value: Option<f32>, low: f32, high: f32) -> Result<Option<f32>> {
+    match value {
+        Some(value) if !(low..=high).contains(&value) => {
+            Err(Error::invalid(name, format!("`{name}` must be between {low} and {high}.")))
+        }
+        value => Ok(value),
+    }
+}
+
+/// What all pieces of one reply share.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    id: String,
+    created: i64,
+    model: String,
+    fingerprint: String,
+}
+
+impl Reply {
+    /// For the answer that has just begun.
+    pub fn new(id: &RequestId, now: Micros, started: &Started) -> Reply {
+        let bare = id.as_str().split_once('_').map_or(id.as_str(), |(_, bare)| bare);
+        Reply {
+            id: format!("chatcmpl-{bare}"),
+            created: now / 1_000_000,
+            model: started.model.clone(),
+            fingerprint: format!("caprock-{}", started.engine),
+        }
+    }
+
+    /// A whole answer.
+    pub fn completion(self, text: String, finished: &Finished) -> ChatCompletion {
+        let message = AnswerMessage { role: "assistant", content: text, refusal: None };
+        let finish_reason = finish_reason(&finished.reason);
+        ChatCompletion {
+            id: self.id,
+            object: "chat.completion",
+            created: self.created,
+            model: self.model,
+            choices: vec![Choice { index: 0, message, logprobs: None, finish_reason }],
+            usage: usage(&finished.usage),
+            system_fingerprint: self.fingerprint,
+        }
+    }
+
+    /// A piece of a streamed answer.
+    pub fn chunk(&self, delta: Delta, finish_reason: Option<FinishReason>) -> ChatChunk {
+        self.envelope(vec![ChunkChoice { index: 0, delta, logprobs: None, finish_reason }])
+    }
+
+    /// The piece that carries the usage.
+    pub fn usage_chunk(&self, finished: &Finished) -> ChatChunk {
+        ChatChunk { usage: Some(Some(usage(&finished.usage))), ..self.envelope(vec![]) }
+    }
+
+    fn envelope(&self, choices: Vec<ChunkChoice>) -> ChatChunk {
+        ChatChunk {
+            id: self.id.clone(),
+            object: "chat.completion.chunk",
+            created: self.created,
+            model: self.model.clone(),
+            system_fingerprint: self.fingerprint.clone(),
+            choices,
+            usage: None,
+        }
+    }
+}
+
+/// In OpenAI's words; it has none for a shutdown, and `length` is its word for an answer cut short.
+pub fn finish_reason(reason: &Reason) -> FinishReason {
+    match reason {
+        Reason::EndOfTurn | Reason::StopSequence { .. } => FinishReason::Stop,
+        Reason::MaxTokens | Reason::ContextFull | Reason::Stopped => FinishReason::Length,
+    }
+}
+
+fn usage(usage: &inference::Usage) -> Usage {
+    let prompt_tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
+    let completion_tokens = usage.output_tokens + usage.reasoning_tokens;
+    Usage {
+        prompt_tokens,
+        completion_tokens,
+        total_tokens: prompt_tokens + completion_tokens,
+        prompt_tokens_details: PromptTokensDetails { cached_tokens: usage.cache_read_tokens },
+        completion_tokens_details: CompletionTokensDetails { reasoning_tokens: usage.reasoning_tokens },
+    }
+}

@@ -1,0 +1,269 @@
+//! The JSON of OpenAI's chat completions, as far as it is served.
+
+use crate::api::json::TextOr;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A request. Members that are not listed are ignored; the last group is known, not offered, and refused by name
+/// unless it asks for nothing.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ChatRequest {
+    /// Id of a model in the catalog.
+    pub model: String,
+    /// The conversation, oldest first.
+    pub messages: Vec<ChatMessage>,
+    /// Most output tokens; the older name.
+    #[schema(minimum = 1)]
+    pub max_tokens: Option<u32>,
+    /// Most output tokens.
+    #[schema(minimum = 1)]
+    pub max_completion_tokens: Option<u32>,
+    /// 0 is greedy.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f32>,
+    /// Nucleus.
+    #[schema(minimum = 0, maximum = 1)]
+    pub top_p: Option<f32>,
+    /// Makes the answer repeatable, one sequence at a time.
+    pub seed: Option<i64>,
+    /// Texts that end the answer, at most 4.
+    #[schema(value_type = Option<TextOr<String>>)]
+    pub stop: Option<TextOr<String>>,
+    /// Whether to send the answer as it comes.
+    pub stream: Option<bool>,
+    /// Only with `stream`.
+    pub stream_options: Option<StreamOptions>,
+    /// How many answers; only 1 is offered.
+    #[schema(minimum = 1, maximum = 1)]
+    pub n: Option<u32>,
+
+    /// Only 0 is offered.
+    pub presence_penalty: Option<f32>,
+    /// Only 0 is offered.
+    pub frequency_penalty: Option<f32>,
+    /// Only `false` is offered.
+    pub logprobs: Option<bool>,
+    /// Only 0 is offered.
+    pub top_logprobs: Option<u32>,
+    /// Only an empty object is offered.
+    #[schema(value_type = Option<Object>)]
+    pub logit_bias: Option<std::collections::HashMap<String, IgnoredAny>>,
+    /// Only type `text` is offered.
+    pub response_format: Option<ResponseFormat>,
+    /// Not offered yet.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub tools: Option<Vec<IgnoredAny>>,
+    /// Not offered yet; `none` and `auto` ask for nothing.
+    #[schema(value_type = Option<Value>)]
+    pub tool_choice: Option<serde_json::Value>,
+    /// Not offered.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub functions: Option<Vec<IgnoredAny>>,
+    /// Only `["text"]` is offered.
+    pub modalities: Option<Vec<String>>,
+    /// Not offered.
+    #[schema(value_type = Option<Object>)]
+    pub audio: Option<IgnoredAny>,
+    /// Not offered.
+    #[schema(value_type = Option<Object>)]
+    pub web_search_options: Option<IgnoredAny>,
+    /// Not offered yet.
+    #[schema(value_type = Option<String>)]
+    pub reasoning_effort: Option<IgnoredAny>,
+}
+
+impl ChatRequest {
+    /// Whether a stream ends with its usage.
+    pub fn wants_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
+}
+
+/// One turn.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ChatMessage {
+    /// `system`, `developer`, `user` or `assistant`.
+    pub role: String,
+    /// A text, or a list of text parts.
+    #[schema(value_type = Option<TextOr<ContentPart>>)]
+    pub content: Option<TextOr<ContentPart>>,
+    /// Not offered yet.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub tool_calls: Option<Vec<IgnoredAny>>,
+}
+
+/// A part of a turn; only type `text` is offered.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ContentPart {
+    /// `text`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The text.
+    pub text: Option<String>,
+}
+
+/// How to stream.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct StreamOptions {
+    /// Whether a last chunk carries the usage.
+    pub include_usage: Option<bool>,
+}
+
+/// The form of the answer.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ResponseFormat {
+    /// `text`
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A whole answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatCompletion {
+    /// `chatcmpl-…`
+    pub id: String,
+    /// `chat.completion`
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The model that answered.
+    pub model: String,
+    /// Exactly one.
+    pub choices: Vec<Choice>,
+    /// Exact, from the engine.
+    pub usage: Usage,
+    /// Names the engine.
+    pub system_fingerprint: String,
+}
+
+/// One answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Choice {
+    /// 0
+    pub index: u32,
+    /// The answer.
+    pub message: AnswerMessage,
+    /// Always null.
+    #[schema(value_type = Option<Object>)]
+    pub logprobs: Option<()>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+}
+
+/// The answer's text.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AnswerMessage {
+    /// `assistant`
+    pub role: &'static str,
+    /// The text.
+    pub content: String,
+    /// Always null.
+    pub refusal: Option<String>,
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop text came up.
+    Stop,
+    /// `max_tokens`, the context, or this gateway's shutdown ended it.
+    Length,
+}
+
+/// A piece of a streamed answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatChunk {
+    /// The same in all pieces.
+    pub id: String,
+    /// `chat.completion.chunk`
+    pub object: &'static str,
+    /// Seconds since 1970, the same in all pieces.
+    pub created: i64,
+    /// The model that answers.
+    pub model: String,
+    /// Names the engine.
+    pub system_fingerprint: String,
+    /// One, or none in the piece that carries the usage.
+    pub choices: Vec<ChunkChoice>,
+    /// Null but in the last piece; absent unless asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Usage>)]
+    pub usage: Option<Option<Usage>>,
+}
+
+/// The growth of one answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChunkChoice {
+    /// 0
+    pub index: u32,
+    /// What is new.
+    pub delta: Delta,
+    /// Always null.
+    #[schema(value_type = Option<Object>)]
+    pub logprobs: Option<()>,
+    /// Set in the last piece with a choice.
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// What is new in an answer.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Delta {
+    /// `assistant`, in the first piece.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// More text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// Tokens of a request.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Usage {
+    /// Of the prompt, cached ones included.
+    pub prompt_tokens: u64,
+    /// Of the answer, reasoning included.
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+    /// Parts of `prompt_tokens`.
+    pub prompt_tokens_details: PromptTokensDetails,
+    /// Parts of `completion_tokens`.
+    pub completion_tokens_details: CompletionTokensDetails,
+}
+
+/// Parts of the prompt.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PromptTokensDetails {
+    /// Taken from a prefix cache.
+    pub cached_tokens: u64,
+}
+
+/// Parts of the answer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CompletionTokensDetails {
+    /// Spent on reasoning.
+    pub reasoning_tokens: u64,
+}
+
+/// A failure.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail {
+    /// For people.
+    pub message: String,
+    /// Broad class.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The field at fault.
+    pub param: Option<String>,
+    /// For programs.
+    pub code: Option<&'static str>,
+}

@@ -1,0 +1,227 @@
+//! The first tenant and its credentials, made through the same functions as any other's.
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{ProjectId, TenantId};
+use crate::quota::Limits;
+use crate::secrets::{SecretText, Secrets};
+use crate::store::Store;
+use crate::tenants::{self, CreateCredential, CreateProject, CreateTenant, Name, Status};
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+const TENANT: &str = "demo";
+const PROJECT: &str = "default";
+const CREDENTIAL: &str = "bootstrap";
+
+const API_KEY: &str = "CAPROCK_API_KEY";
+const ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+const ADMIN_TOKEN: &str = "CAPROCK_ADMIN_TOKEN";
+
+/// What bootstrap found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrapped {
+    /// The demo tenant.
+    pub tenant: TenantId,
+    /// Its project.
+    pub project: ProjectId,
+    /// Variables whose values are new; empty when the file was good as it was.
+    pub renewed: Vec<&'static str>,
+}
+
+/// Makes an installation usable: secrets, schema, tenant `demo` with project `default`, and in `credentials_file`, which
+/// only its owner may read, an API key, an access key and an admin token as lines `NAME=value`. An admin token set as
+/// CAPROCK_ADMIN_TOKEN is used instead of a new one.
+///
+/// It can be repeated: credentials in the file that still work stay, the others are replaced by fresh ones of the same
+/// tenant. Lines of the file that are not credentials are kept.
+///
+/// # Errors
+/// `Invalid` and `Conflict`, with texts for the operator; `Internal`; those of the store.
+pub async fn bootstrap(config: &Config, credentials_file: &Path) -> Result<Bootstrapped> {
+    bootstrap_with(config, credentials_file, |name| std::env::var(name).ok()).await
+}
+
+async fn bootstrap_with(
+    config: &Config,
+    credentials_file: &Path,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Bootstrapped> {
+    let secrets = Secrets::load_or_create_with(&config.gateway.state_dir, &env)?;
+    let store = Store::connect(config).await?;
+    store.migrate().await?;
+    let given_token = env(ADMIN_TOKEN).map(SecretText::new);
+    let work = Work { store: &store, secrets: &secrets, clock: Clock::System };
+    let done = work.run(credentials_file, given_token).await;
+    store.close().await;
+    done
+}
+
+struct Work<'a> {
+    store: &'a Store,
+    secrets: &'a Secrets,
+    clock: Clock,
+}
+
+impl Work<'_> {
+    async fn run(&self, file: &Path, given_token: Option<SecretText>) -> Result<Bootstrapped> {
+        let (tenant, project) = self.demo().await?;
+        let mut lines = Lines::read(file)?;
+        let mut renewed = Vec::new();
+
+        if !self.api_key_works(&lines, &tenant).await? {
+            let made =
+                tenants::create_api_key(self.store, self.secrets, &self.clock, (&tenant, &project), credential()?);
+            lines.set(API_KEY, made.await?.text.expose());
+            renewed.push(API_KEY);
+        }
+        if !self.access_key_works(&lines, &tenant).await? {
+            let owner = (&tenant, &project);
+            let made = tenants::create_access_key(self.store, self.secrets, &self.clock, owner, credential()?).await?;
+            lines.set(ACCESS_KEY_ID, &made.access_key_id);
+            lines.set(SECRET_ACCESS_KEY, made.secret.expose());
+            renewed.extend([ACCESS_KEY_ID, SECRET_ACCESS_KEY]);
+        }
+        if let Some(token) = self.new_admin_token(&lines, given_token).await? {
+            lines.set(ADMIN_TOKEN, token.expose());
+            renewed.push(ADMIN_TOKEN);
+        }
+        if !renewed.is_empty() {
+            lines.write(file)?;
+        }
+        Ok(Bootstrapped { tenant, project, renewed })
+    }
+
+    /// The demo tenant and its project, made when missing.
+    async fn demo(&self) -> Result<(TenantId, ProjectId)> {
+        let tenant = match self.store.tenant_by_name(TENANT).await? {
+            Some(tenant) if tenant.status == Status::Active.as_str() => tenant.id,
+            Some(_) => {
+                let text = format!("The tenant `{TENANT}` is suspended; no credential of it would work.");
+                return Err(Error::new(ErrorKind::Conflict, text));
+            }
+            None => {
+                let input = CreateTenant { name: Name::parse(TENANT)?, limits: Limits::default() };
+                tenants::create_tenant(self.store, &self.clock, input).await?.id
+            }
+        };
+        let project = match self.store.project_by_name(&tenant, PROJECT).await? {
+            Some(project) => project.id,
+            None => {
+                let input = CreateProject { name: Name::parse(PROJECT)? };
+                tenants::create_project(self.store, &self.clock, &tenant, input).await?.id
+            }
+        };
+        Ok((tenant, project))
+    }
+
+    async fn api_key_works(&self, lines: &Lines, tenant: &TenantId) -> Result<bool> {
+        let Some(key) = lines.get(API_KEY) else { return Ok(false) };
+        let found = tenants::authenticate_api_key(self.store, self.secrets, &self.clock, key).await;
+        Ok(works(found)?.is_some_and(|principal| principal.tenant == *tenant))
+    }
+
+    async fn access_key_works(&self, lines: &Lines, tenant: &TenantId) -> Result<bool> {
+        let (Some(id), Some(secret)) = (lines.get(ACCESS_KEY_ID), lines.get(SECRET_ACCESS_KEY)) else {
+            return Ok(false);
+        };
+        let found = tenants::access_key(self.store, self.secrets, &self.clock, id).await;
+        Ok(works(found)?.is_some_and(|key| key.principal.tenant == *tenant && key.secret.expose() == secret))
+    }
+
+    /// What the file's admin token must become; `None` when it is right already.
+    async fn new_admin_token(&self, lines: &Lines, given: Option<SecretText>) -> Result<Option<SecretText>> {
+        if let Some(given) = given {
+            let name = Name::parse(CREDENTIAL)?;
+            tenants::register_admin_token(self.store, self.secrets, &self.clock, name, given.expose()).await?;
+            return Ok((lines.get(ADMIN_TOKEN) != Some(given.expose())).then_some(given));
+        }
+        if let Some(token) = lines.get(ADMIN_TOKEN) {
+            let found = tenants::authenticate_admin_token(self.store, self.secrets, &self.clock, token).await;
+            if works(found)?.is_some() {
+                return Ok(None);
+            }
+        }
+        let made = tenants::create_admin_token(self.store, self.secrets, &self.clock, credential()?).await?;
+        Ok(Some(made.text))
+    }
+}
+
+fn credential() -> Result<CreateCredential> {
+    Ok(CreateCredential { name: Name::parse(CREDENTIAL)?, expires_at: None })
+}
+
+/// `None` for a credential that is refused. A failing database is an error, and so is a master key that can't open what it
+/// should: making new credentials would only hide that.
+fn works<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind, ErrorKind::Unauthenticated(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The credentials file, line by line.
+struct Lines {
+    text: Vec<String>,
+    values: HashMap<String, String>,
+}
+
+impl Lines {
+    /// Empty when there is no file.
+    fn read(file: &Path) -> Result<Lines> {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(unusable(file, error)),
+        };
+        let text: Vec<String> = text.lines().map(str::to_owned).collect();
+        let values = text.iter().filter_map(|line| line.split_once('='));
+        let values = values.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
+        Ok(Lines { text, values })
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.text.retain(|line| line.split_once('=').is_none_or(|(other, _)| other.trim() != name));
+        self.text.push(format!("{name}={value}"));
+        self.values.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Whole or not at all, and never readable by others, not even for a moment.
+    fn write(&self, file: &Path) -> Result<()> {
+        let dir = match file.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            Some(_) | None => Path::new("."),
+        };
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(dir)?;
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let temporary = dir.join(format!(".{name}.{}", uuid::Uuid::new_v4().simple()));
+            let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            let written = self.text.iter().try_for_each(|line| writeln!(out, "{line}"));
+            let moved = written.and_then(|()| out.sync_all()).and_then(|()| std::fs::rename(&temporary, file));
+            if moved.is_err() {
+                let _ = std::fs::remove_file(&temporary); // the first error is the one to tell
+            }
+            moved
+        };
+        write().map_err(|error| unusable(file, error))
+    }
+}
+
+fn unusable(file: &Path, error: std::io::Error) -> Error {
+    let text = format!("The credentials file {} can't be used: {error}.", file.display());
+    Error::new(ErrorKind::Internal, text).caused_by(error)
+}
+
+#[cfg(test)]
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -1,0 +1,122 @@
+use super::*;
+use crate::store::testing::config;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+const ALL: [&str; 4] = [API_KEY, ACCESS_KEY_ID, SECRET_ACCESS_KEY, ADMIN_TOKEN];
+
+fn place() -> (TempDir, Config, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    let file = dir.path().join("dev.env");
+    (dir, config, file)
+}
+
+async fn run(config: &Config, file: &Path) -> Result<Bootstrapped> {
+    bootstrap_with(config, file, |_| None).await
+}
+
+/// The value of a variable in the file.
+fn value(file: &Path, name: &str) -> String {
+    Lines::read(file).unwrap().get(name).unwrap().to_owned()
+}
+
+async fn check_all_work(config: &Config, file: &Path, done: &Bootstrapped) {
+    let secrets = Secrets::load_with(&config.gateway.state_dir, |_| None).unwrap();
+    let (store, clock) = (Store::connect(config).await.unwrap(), Clock::System);
+    store.schema_is_current().await.unwrap();
+    let key = tenants::authenticate_api_key(&store, &secrets, &clock, &value(file, API_KEY)).await.unwrap();
+    assert_eq!((&key.tenant, &key.project), (&done.tenant, &done.project));
+    let access = tenants::access_key(&store, &secrets, &clock, &value(file, ACCESS_KEY_ID)).await.unwrap();
+    assert_eq!(access.secret.expose(), value(file, SECRET_ACCESS_KEY));
+    assert_eq!(access.principal.tenant, done.tenant);
+    tenants::authenticate_admin_token(&store, &secrets, &clock, &value(file, ADMIN_TOKEN)).await.unwrap();
+}
+
+#[tokio::test]
+async fn from_nothing_it_makes_credentials_that_work_and_only_the_owner_can_read() {
+    let (_dir, config, file) = place();
+    let done = run(&config, &file).await.unwrap();
+    assert_eq!(done.renewed, ALL);
+    check_all_work(&config, &file, &done).await;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.lines().all(|line| line.split_once('=').is_some_and(|(_, value)| !value.is_empty())), "{text}");
+}
+
+#[tokio::test]
+async fn a_second_time_nothing_changes() {
+    let (_dir, config, file) = place();
+    let first = run(&config, &file).await.unwrap();
+    let before = std::fs::read_to_string(&file).unwrap();
+    let second = run(&config, &file).await.unwrap();
+    assert_eq!((second.renewed.len(), &second.tenant, &second.project), (0, &first.tenant, &first.project));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_lost_file_is_made_again_for_the_same_tenant() {
+    let (_dir, config, file) = place();
+    let first = run(&config, &file).await.unwrap();
+    let before = value(&file, API_KEY);
+    std::fs::remove_file(&file).unwrap();
+    let second = run(&config, &file).await.unwrap();
+    assert_eq!((&second.tenant, &second.project), (&first.tenant, &first.project));
+    assert_eq!(second.renewed, ALL);
+    assert_ne!(value(&file, API_KEY), before);
+    check_all_work(&config, &file, &second).await;
+}
+
+#[tokio::test]
+async fn only_what_does_not_work_is_replaced_and_other_lines_stay() {
+    let (_dir, config, file) = place();
+    run(&config, &file).await.unwrap();
+    let (api_key, token) = (value(&file, API_KEY), value(&file, ADMIN_TOKEN));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text = text.replace(&value(&file, SECRET_ACCESS_KEY), "stale") + "# mine\nOTHER=kept\n";
+    std::fs::write(&file, text).unwrap();
+    let done = run(&config, &file).await.unwrap();
+    assert_eq!(done.renewed, [ACCESS_KEY_ID, SECRET_ACCESS_KEY]);
+    assert_eq!((value(&file, API_KEY), value(&file, ADMIN_TOKEN)), (api_key, token));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("# mine\n") && text.contains("OTHER=kept\n") && !text.contains("stale"), "{text}");
+    check_all_work(&config, &file, &done).await;
+}
+
+#[tokio::test]
+async fn an_admin_token_from_outside_is_registered_and_a_weak_one_is_refused() {
+    let (_dir, config, file) = place();
+    let (_other_dir, other_config, other_file) = place();
+    run(&other_config, &other_file).await.unwrap();
+    let given = value(&other_file, ADMIN_TOKEN);
+    let env = |name: &str| (name == ADMIN_TOKEN).then(|| given.clone());
+    let done = bootstrap_with(&config, &file, env).await.unwrap();
+    assert_eq!(value(&file, ADMIN_TOKEN), given);
+    check_all_work(&config, &file, &done).await;
+    assert!(bootstrap_with(&config, &file, env).await.unwrap().renewed.is_empty());
+
+    let weak = |name: &str| (name == ADMIN_TOKEN).then(|| "admin".to_owned());
+    assert_eq!(bootstrap_with(&config, &file, weak).await.unwrap_err().kind, ErrorKind::Invalid);
+    assert_eq!(value(&file, ADMIN_TOKEN), given);
+}
+
+#[tokio::test]
+async fn a_suspended_demo_tenant_is_not_brought_back() {
+    let (_dir, config, file) = place();
+    let done = run(&config, &file).await.unwrap();
+    let store = Store::connect(&config).await.unwrap();
+    tenants::set_status(&store, &done.tenant, Status::Suspended).await.unwrap();
+    assert_eq!(run(&config, &file).await.unwrap_err().kind, ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_lost_master_key_is_told_and_not_papered_over() {
+    let (dir, config, file) = place();
+    run(&config, &file).await.unwrap();
+    let before = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(dir.path().join("secrets/master-key")).unwrap();
+    let error = run(&config, &file).await.unwrap_err();
+    assert!(error.message.contains("CAPROCK_MASTER_KEY"), "{}", error.message);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+}

@@ -1,0 +1,160 @@
+//! The command line.
+
+mod show;
+
+use crate::bootstrap::bootstrap;
+use crate::config::Config;
+use crate::store::Store;
+use crate::{Listeners, Shutdown, openapi, run};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A self-hosted inference API in front of a disaggregated cluster.
+#[derive(Debug, Parser)]
+#[command(name = "caprock", version, max_term_width = 100)]
+struct Cli {
+    /// Settings over the compiled-in defaults; the environment (CAPROCK__SECTION__KEY) goes over both.
+    #[arg(long, global = true, env = "CAPROCK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look on standard error. RUST_LOG chooses which.
+    #[arg(long, global = true, env = "CAPROCK_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway until SIGTERM; a second SIGTERM ends the grace of running streams.
+    Serve,
+    /// Brings the database to this program's schema.
+    Migrate,
+    /// Makes secrets, schema, a demo tenant and its credentials; what is there and works is left as it is.
+    Bootstrap {
+        /// Where the credentials go, as lines NAME=value; only its owner may read it.
+        #[arg(long, value_name = "FILE")]
+        credentials_file: PathBuf,
+    },
+    /// Writes the APIs' descriptions as JSON.
+    Openapi {
+        /// The folder for inference.json and admin.json.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Looks at requests through the admin API.
+    #[command(subcommand)]
+    Request(Request),
+}
+
+#[derive(Debug, Subcommand)]
+enum Request {
+    /// Shows what became of one: outcome, tokens, worker path, ledger entry.
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// `req_…`, as the reply's x-request-id says.
+    id: String,
+    /// The admin API's JSON in place of a table.
+    #[arg(long)]
+    json: bool,
+    /// Where the admin port is.
+    #[arg(long, env = "CAPROCK_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    admin_url: String,
+    /// An admin token. From the environment, so that it shows in no list of processes.
+    #[arg(long, env = "CAPROCK_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    admin_token: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Runs the command; a failure is one line on standard error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.log_format);
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(execute(cli)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("caprock: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> Result<(), String> {
+    let config = || Config::load(cli.config.as_deref());
+    match cli.command {
+        Command::Serve => serve(config()?).await,
+        Command::Migrate => {
+            let store = Store::connect(&config()?).await.map_err(explain)?;
+            store.migrate().await.map_err(explain)?;
+            store.close().await;
+            Ok(())
+        }
+        Command::Bootstrap { credentials_file } => {
+            let done = bootstrap(&config()?, &credentials_file).await.map_err(explain)?;
+            tracing::info!(tenant = %done.tenant, project = %done.project, renewed = ?done.renewed, "bootstrapped");
+            Ok(())
+        }
+        Command::Openapi { out } => openapi::write(&out),
+        Command::Request(Request::Show(show)) => show::show(show).await,
+    }
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    let listeners = Listeners::bind(&config.listen).map_err(|error: io::Error| error.to_string())?;
+    let shutdown = Shutdown::default();
+    watch_signals(shutdown.clone()).map_err(|error| format!("can't watch signals: {error}"))?;
+    run(config, listeners, shutdown).await.map_err(explain)
+}
+
+/// The first SIGTERM or SIGINT drains, the second ends the grace.
+fn watch_signals(shutdown: Shutdown) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Ends with the process.
+    tokio::spawn(async move {
+        for step in [&shutdown.drain, &shutdown.hurry] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            step.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// With its causes: the operator at the terminal may see them.
+fn explain(error: crate::error::Error) -> String {
+    let mut text = error.message.clone();
+    let mut cause = error.cause().map(|cause| cause as &dyn std::error::Error);
+    while let Some(deeper) = cause {
+        text.push_str(&format!("\n  because: {deeper}"));
+        cause = deeper.source();
+    }
+    text
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}

@@ -1,0 +1,298 @@
+//! One request from its model's name to its settlement.
+
+use super::event::{Event, Finished, Started};
+use super::log::FrameLog;
+use super::meter::{Interrupts, Meter, interrupts};
+use super::settle::{LEASE_US, settle};
+use super::state::Running;
+use super::verdict::{Facts, Verdict, verdict};
+use super::{Request, limits};
+use crate::app::App;
+use crate::auth::Principal;
+use crate::billing::{self, Detail, OpenRequest, Settlement};
+use crate::catalog::Route;
+use crate::clock::Micros;
+use crate::error::{Error, ErrorKind, Result};
+use crate::quota::Reservation;
+use crate::upstream::{Attempt, Cluster, Failure, Job, Placement, TokenStream};
+use cluster_protocol::Done;
+use futures::FutureExt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+/// Events beside those of the output tokens: the first, and text that was held back until the end.
+const EVENTS_BESIDE_TOKENS: usize = 4;
+
+/// Who asks for what, since when.
+#[derive(Debug)]
+pub(super) struct Call {
+    principal: Principal,
+    request: Arc<Request>,
+    accepted_at: Micros,
+    since: Instant,
+}
+
+/// What is known of a request so far: enough to settle it, however it ends.
+struct Case {
+    /// Set once the row is durable, and with it the duty to settle.
+    opened: Option<Running>,
+    reservation: Option<Reservation>,
+    meter: Meter,
+    decode: Option<String>,
+    attempt: u32,
+}
+
+/// Token ids and the room for an answer.
+struct Prompt {
+    card_digest: String,
+    ids: Vec<u32>,
+    max_tokens: u32,
+}
+
+impl Call {
+    pub(super) fn new(principal: Principal, request: Request, accepted_at: Micros) -> Call {
+        Call { principal, request: Arc::new(request), accepted_at, since: Instant::now() }
+    }
+}
+
+/// Runs a request to its settlement. Never cancelled: it ends by itself, within the deadlines of its steps.
+pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, permit: OwnedSemaphorePermit) {
+    app.metrics.inference.running.inc();
+    let mut case = Case {
+        opened: None,
+        reservation: None,
+        meter: Meter::new(call.since, app.metrics.inference.clone()),
+        decode: None,
+        attempt: 0,
+    };
+    let (result, interrupt) = {
+        let interrupts = interrupts(&log, &app.stopping);
+        // A panic must not lose the settlement: what `case` knows by then is settled as a failure.
+        let result = AssertUnwindSafe(infer(&app, &call, &log, &mut case, &interrupts)).catch_unwind().await;
+        (result.unwrap_or_else(|_| Err(panicked())), interrupts.peek().copied())
+    };
+    if let Err(error) = &result {
+        let cause = error.cause().map(tracing::field::display);
+        let (request_id, kind) = (&call.request.id, error.kind.as_str());
+        if case.meter.started() {
+            tracing::warn!(%request_id, kind, cause, "request failed in mid-answer");
+        } else {
+            // The reply carries it to the edge, which logs it once.
+            tracing::debug!(%request_id, kind, cause, "request failed");
+        }
+    }
+    let facts = Facts { interrupt, started: case.meter.started(), counts: case.meter.counts() };
+    let verdict = verdict(facts, result.as_deref());
+    conclude(&app, &call, case, result, verdict, &log).await;
+    app.metrics.inference.running.dec();
+    drop(permit);
+}
+
+/// The steps of the house, each step's output being the next one's input.
+async fn infer(
+    app: &Arc<App>,
+    call: &Call,
+    log: &FrameLog,
+    case: &mut Case,
+    interrupts: &Interrupts<'_>,
+) -> Result<Box<Done>> {
+    let route = app.catalog.load().resolve(&call.principal, &call.request.model)?;
+    let cluster = app.upstreams.cluster(&route.upstream)?;
+    let prompt = prompt(app, cluster, &route, &call.request).await?;
+    case.reservation = Some(app.limiter.reserve(&call.principal, prompt.most_tokens()).await?);
+    let placement = cluster.place(prompt.ids.len()).await?;
+    case.open(app, call, &route, &prompt, &placement).await?;
+    log.allow(prompt.max_tokens as usize + EVENTS_BESIDE_TOKENS);
+    let job = job(call, prompt);
+    let opened = cluster.open(&job, placement, note(app, call), &mut interrupts.clone()).await;
+    let stream = case.note(opened)?;
+    let started = started(&route, &job, &stream);
+    case.meter.read(stream, started, log, interrupts).await.map_err(Error::from)
+}
+
+/// Renders and tokenises: here when the vocabulary is one of ours, else by a worker.
+async fn prompt(app: &App, cluster: &Cluster, route: &Route, request: &Arc<Request>) -> Result<Prompt> {
+    let (Some(text), Some(context_tokens)) = (cluster.text(), cluster.context_tokens()) else {
+        return Err(Failure::none_healthy().into());
+    };
+    let turn = app.inference.cpu.acquire().await.map_err(Error::internal)?;
+    let card_digest = text.card_digest.clone();
+    let rendered = Arc::clone(request);
+    let (parts, ids) = tokio::task::spawn_blocking(move || {
+        let parts = text.model.render(&rendered)?;
+        let ids = text.model.encode(&parts);
+        Ok::<_, Error>((parts, ids))
+    })
+    .await
+    .map_err(Error::internal)??;
+    drop(turn);
+    let ids = match ids {
+        Some(ids) => ids,
+        None => cluster.tokenize(&parts).await?,
+    };
+    let max_tokens = limits::max_tokens(request.max_tokens, &route.model, ids.len(), context_tokens)?;
+    Ok(Prompt { card_digest, ids, max_tokens })
+}
+
+impl Prompt {
+    fn most_tokens(&self) -> u64 {
+        self.ids.len() as u64 + u64::from(self.max_tokens)
+    }
+}
+
+impl Case {
+    /// Makes the row durable, the worker of the first attempt named in it.
+    async fn open(
+        &mut self,
+        app: &App,
+        call: &Call,
+        route: &Route,
+        prompt: &Prompt,
+        placement: &Placement,
+    ) -> Result<()> {
+        let request = OpenRequest {
+            id: call.request.id.clone(),
+            principal: call.principal.clone(),
+            dialect: call.request.dialect,
+            model_asked: route.asked.id.clone(),
+            model: route.model.id.clone(),
+            price: route.model.price.clone(),
+            input_tokens: prompt.ids.len() as u64,
+            max_output_tokens: prompt.max_tokens.into(),
+            accepted_at: call.accepted_at,
+            decode: placement.decode_id().to_owned(),
+            gateway_id: app.config.gateway.id.clone(),
+            lease_until: app.clock.now() + LEASE_US,
+        };
+        // Marked first: recovery must never take a row for an orphan that has just become durable.
+        let running = app.inference.running(&request.id);
+        billing::open_request(&app.store, &request).await?;
+        self.decode = Some(request.decode);
+        self.attempt = 1;
+        self.opened = Some(running);
+        Ok(())
+    }
+
+    /// Keeps which worker was asked last, and what it counted.
+    fn note(&mut self, opened: Result<TokenStream, Failure>) -> Result<TokenStream> {
+        match opened {
+            Ok(stream) => {
+                self.decode = Some(stream.decode_id().to_owned());
+                self.attempt = stream.attempt();
+                Ok(stream)
+            }
+            Err(failure) => {
+                self.decode = failure.decode.clone().or(self.decode.take());
+                self.attempt = failure.attempt.max(1);
+                self.meter.keep(&failure);
+                Err(failure.into())
+            }
+        }
+    }
+
+    fn detail(&self, done: Option<&Done>, verdict: &Verdict) -> Detail {
+        Detail {
+            finish: done.map(|done| done.finish.clone()),
+            error: verdict.error.as_ref().map(|error| error.kind.as_str().to_owned()),
+            path: done.map(|done| done.path.clone()),
+            decode: self.decode.clone(),
+            attempt: self.attempt,
+            timings: done.map(|done| done.timings),
+            ttft_ms: self.meter.ttft_ms(),
+            latency_ms: Some(self.meter.latency_ms()),
+        }
+    }
+}
+
+fn job(call: &Call, prompt: Prompt) -> Job {
+    Job {
+        request_id: call.request.id.clone(),
+        tenant: call.principal.tenant.clone(),
+        card_digest: prompt.card_digest,
+        prompt: prompt.ids,
+        sampling: limits::sampling(&call.request.sampling),
+        stop: call.request.stop.clone(),
+        max_tokens: prompt.max_tokens,
+        grant: prompt.max_tokens,
+    }
+}
+
+fn started(route: &Route, job: &Job, stream: &TokenStream) -> Started {
+    Started {
+        model: route.model.id.clone(),
+        stand_in: route.stand_in().map(str::to_owned),
+        engine: stream.engine().to_owned(),
+        input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX),
+    }
+}
+
+/// Names a further attempt's worker in the row, before that worker hears of the request.
+fn note(app: &Arc<App>, call: &Call) -> impl Fn(Attempt) -> futures::future::BoxFuture<'static, Result<()>> + use<> {
+    let (app, id) = (Arc::clone(app), call.request.id.clone());
+    move |attempt| {
+        let (app, id) = (Arc::clone(&app), id.clone());
+        async move { billing::note_worker(&app.store, &id, &attempt.decode, attempt.number).await }.boxed()
+    }
+}
+
+/// Settles, once, what has a row; then ends the log.
+async fn conclude(
+    app: &Arc<App>,
+    call: &Call,
+    mut case: Case,
+    result: Result<Box<Done>>,
+    verdict: Verdict,
+    log: &FrameLog,
+) {
+    let dialect = call.request.dialect;
+    let done = result.ok();
+    let Some(running) = case.opened.take() else {
+        // Nothing durable, and no worker was asked.
+        if let Some(reservation) = case.reservation.take() {
+            reservation.release_unused();
+        }
+        app.metrics.inference.refused(dialect);
+        log.end(Event::Failed(verdict.error.unwrap_or_else(panicked)));
+        return;
+    };
+    app.metrics.inference.ended(dialect.as_str(), verdict.outcome, verdict.counts);
+    if let Some(done) = &done {
+        app.metrics.inference.prefilled(&done.path.prefill);
+    }
+    let settlement = Settlement {
+        id: call.request.id.clone(),
+        outcome: verdict.outcome,
+        usage: verdict.counts.into(),
+        detail: case.detail(done.as_deref(), &verdict),
+        ended_at: app.clock.now(),
+    };
+    let (usage, detail) = (settlement.usage, settlement.detail.clone());
+    if let Some(reservation) = case.reservation.take() {
+        reservation.settle(usage.total_tokens());
+    }
+    let cost = settle(app, settlement, running).await;
+    tracing::info!(
+        request = %call.request.id, outcome = ?verdict.outcome, input_tokens = usage.input_tokens,
+        output_tokens = usage.output_tokens, attempt = detail.attempt, ttft_ms = detail.ttft_ms,
+        latency_ms = detail.latency_ms, "request ended"
+    );
+    log.end(match (verdict.error, done) {
+        (None, Some(done)) => Event::Finished(Box::new(Finished {
+            reason: done.finish,
+            usage,
+            cost,
+            latency_ms: detail.latency_ms.unwrap_or_default(),
+            ttft_ms: detail.ttft_ms.unwrap_or_default(),
+            timings: done.timings,
+            path: done.path,
+        })),
+        (Some(error), _) => Event::Failed(error),
+        (None, None) => Event::Failed(panicked()),
+    });
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Internal, "An internal error occurred. If it persists, give the request id to the operator.")
+}

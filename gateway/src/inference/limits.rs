@@ -1,0 +1,96 @@
+//! How many tokens an answer may have, and how they are chosen when the caller does not say.
+
+use super::Sampling;
+use crate::catalog::Model;
+use crate::error::{Error, ErrorKind, Result};
+
+/// For what the caller leaves open. Mild enough that small models stay on their subject.
+const DEFAULT_TEMPERATURE: f32 = 0.7;
+const DEFAULT_TOP_P: f32 = 0.95;
+const DEFAULT_TOP_K: u32 = 40;
+
+/// Most output tokens: the caller's number, else the model's default; never more than the model gives or the context
+/// has room for after `prompt_tokens`. `context_tokens` is what the workers take.
+///
+/// # Errors
+/// `ContextExceeded` when the prompt leaves no room for one token; `Invalid` for a maximum of 0.
+pub(super) fn max_tokens(asked: Option<u32>, model: &Model, prompt_tokens: usize, context_tokens: u32) -> Result<u32> {
+    if asked == Some(0) {
+        return Err(Error::invalid("max_tokens", "The maximum number of output tokens must be at least 1."));
+    }
+    let context = model.context_tokens.unwrap_or(u32::MAX).min(context_tokens);
+    let room = u32::try_from(prompt_tokens).ok().and_then(|prompt| context.checked_sub(prompt)).unwrap_or(0);
+    if room == 0 {
+        return Err(Error::new(
+            ErrorKind::ContextExceeded,
+            format!("The prompt has {prompt_tokens} tokens; prompt and answer may have {context} together."),
+        ));
+    }
+    let wanted = asked.unwrap_or(model.default_output_tokens).max(1);
+    Ok(wanted.min(model.max_output_tokens.unwrap_or(u32::MAX)).min(room))
+}
+
+/// Every value fixed, the seed included: two attempts at an answer begin the same.
+pub(super) fn sampling(asked: &Sampling) -> cluster_protocol::Sampling {
+    cluster_protocol::Sampling {
+        temperature: asked.temperature.unwrap_or(DEFAULT_TEMPERATURE),
+        top_p: asked.top_p.unwrap_or(DEFAULT_TOP_P),
+        top_k: asked.top_k.unwrap_or(DEFAULT_TOP_K),
+        seed: asked.seed.unwrap_or_else(rand::random),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Price, Serving, Status};
+    use crate::money::PicousdPerToken;
+
+    fn model(context: Option<u32>, most: Option<u32>) -> Model {
+        let price = PicousdPerToken(1);
+        Model {
+            id: "m".into(),
+            name: "m".into(),
+            provider: "p".into(),
+            input_modalities: vec![],
+            output_modalities: vec![],
+            context_tokens: context,
+            max_output_tokens: most,
+            default_output_tokens: 512,
+            streaming: true,
+            status: Status::Active,
+            price: Price { input: price, output: price, cache_read: None, cache_write: None, source: "test".into() },
+            serving: Serving::Nobody,
+        }
+    }
+
+    #[test]
+    fn the_callers_maximum_counts_and_else_the_models_default() {
+        assert_eq!(max_tokens(Some(7), &model(None, None), 10, 2048).unwrap(), 7);
+        assert_eq!(max_tokens(None, &model(None, None), 10, 2048).unwrap(), 512);
+    }
+
+    #[test]
+    fn the_maximum_is_cut_to_model_context_and_workers() {
+        assert_eq!(max_tokens(Some(900), &model(None, Some(800)), 10, 2048).unwrap(), 800);
+        assert_eq!(max_tokens(Some(900), &model(Some(500), None), 100, 2048).unwrap(), 400);
+        assert_eq!(max_tokens(None, &model(Some(4096), None), 2000, 2048).unwrap(), 48);
+        assert_eq!(max_tokens(None, &model(None, None), 2047, 2048).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_prompt_without_room_for_an_answer_exceeds_the_context() {
+        for prompt in [2048, 2049, usize::MAX] {
+            let error = max_tokens(Some(1), &model(None, None), prompt, 2048).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ContextExceeded, "{prompt}");
+        }
+        assert_eq!(max_tokens(Some(0), &model(None, None), 1, 2048).unwrap_err().kind, ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn what_the_caller_sets_stays_and_the_rest_is_fixed() {
+        let asked = Sampling { temperature: Some(0.0), seed: Some(9), ..Sampling::default() };
+        let sampling = sampling(&asked);
+        assert_eq!((sampling.temperature, sampling.seed, sampling.top_k), (0.0, 9, DEFAULT_TOP_K));
+    }
+}

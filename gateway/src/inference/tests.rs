@@ -1,0 +1,311 @@
+//! Whole requests: real store, real limiter, scripted workers over real sockets.
+
+use super::*;
+use crate::billing::{self, OpenRequest, RequestRecord};
+use crate::catalog::{Price, Snapshot};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::id::RequestId;
+use crate::money::PicousdPerToken;
+use crate::quota::{Limiter, Limits};
+use crate::secrets::Secrets;
+use crate::store::testing::{principal, sqlite};
+use crate::telemetry::Metrics;
+use crate::upstream::Upstreams;
+use crate::upstream::cluster::fake::*;
+use arc_swap::ArcSwap;
+use cluster_protocol::{Counts, ErrorCode, FinishReason, Receipt, Role as WorkerRole};
+use tempfile::TempDir;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const MODEL: &str = "huggingface.smollm2-135m-instruct";
+
+struct Gateway {
+    app: Arc<App>,
+    caller: Principal,
+    worker: FakeWorker,
+    /// Ends the probes with the test.
+    _probes: tokio_util::sync::DropGuard,
+    _state: TempDir,
+}
+
+async fn gateway() -> Gateway {
+    gateway_with(|_| {}).await
+}
+
+/// A gateway whose one worker is healthy, and a caller of it.
+async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
+    let worker = FakeWorker::start("decode-1", WorkerRole::Decode).await;
+    let (fixture, state) = sqlite().await;
+    let mut config = fixture.config;
+    config.cluster = vec![config::Cluster {
+        name: "bundled".into(),
+        model: MODEL.into(),
+        stands_in_for: vec![],
+        decode: vec![config::Worker { id: "decode-1".into(), address: worker.address.to_string() }],
+        prefill: vec![],
+        min_remote_prefill_tokens: 0,
+    }];
+    edit(&mut config);
+    let given = |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| SECRET.to_owned());
+    let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
+    let metrics = Metrics::default();
+    let app = Arc::new(App {
+        catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
+        limiter: Limiter::local(Clock::System),
+        upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
+        inference: State::new(&config),
+        store: fixture.store,
+        clock: Clock::System,
+        tasks: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        stopping: CancellationToken::new(),
+        config,
+        secrets,
+        metrics,
+    });
+    let probes = CancellationToken::new();
+    app.upstreams.watch(&TaskTracker::new(), &probes);
+    within_10_s("ready workers", || async { app.upstreams.ready() }).await;
+    let caller = principal(&app.store, "acme").await;
+    Gateway { app, caller, worker, _probes: probes.drop_guard(), _state: state }
+}
+
+async fn within_10_s<F: Future<Output = bool>>(what: &str, check: impl Fn() -> F) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !check().await {
+        assert!(tokio::time::Instant::now() < until, "no {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Three tokens by these workers' count.
+fn request() -> Request {
+    Request {
+        id: RequestId::new(),
+        dialect: Dialect::OpenaiChat,
+        model: MODEL.into(),
+        messages: vec![Message { role: Role::User, content: vec![Content::Text("abc".into())] }],
+        sampling: Sampling::default(),
+        stop: vec![],
+        max_tokens: Some(10),
+        stream: true,
+    }
+}
+
+impl Gateway {
+    fn start(&self, request: Request) -> Reader {
+        start(&self.app, self.caller.clone(), request)
+    }
+
+    /// Waits for every request's task, and their settlements.
+    async fn settled(&self) {
+        self.app.tasks.close();
+        self.app.tasks.wait().await;
+        self.app.tasks.reopen();
+    }
+
+    async fn record(&self, id: &RequestId) -> RequestRecord {
+        billing::request_record(&self.app.store, id).await.unwrap()
+    }
+
+    /// As if a gateway had died with this request sent to the worker.
+    async fn orphan(&self, gateway_id: &str, lease_until: i64) -> RequestId {
+        let price = PicousdPerToken(1_000_000);
+        let open = OpenRequest {
+            id: RequestId::new(),
+            principal: self.caller.clone(),
+            dialect: Dialect::OpenaiChat,
+            model_asked: MODEL.into(),
+            model: MODEL.into(),
+            price: Price { input: price, output: price, cache_read: None, cache_write: None, source: "test".into() },
+            input_tokens: 3,
+            max_output_tokens: 10,
+            accepted_at: 1,
+            decode: "decode-1".into(),
+            gateway_id: gateway_id.into(),
+            lease_until,
+        };
+        billing::open_request(&self.app.store, &open).await.unwrap();
+        open.id
+    }
+}
+
+/// All text, and the last event.
+async fn read(reader: &mut Reader) -> (String, Event) {
+    let mut text = String::new();
+    loop {
+        match reader.next().await.expect("an end") {
+            Event::Started(_) => {}
+            Event::Text { text: piece, .. } => text.push_str(&piece),
+            end @ (Event::Finished(_) | Event::Failed(_)) => return (text, end),
+        }
+    }
+}
+
+fn failure(end: Event) -> ErrorKind {
+    match end {
+        Event::Failed(error) => error.kind,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_complete_answer_is_settled_before_its_end_is_told() {
+    let gateway = gateway().await;
+    let request = request();
+    let id = request.id.clone();
+    let (text, end) = read(&mut gateway.start(request)).await;
+    let Event::Finished(finished) = end else { panic!("{end:?}") };
+    assert_eq!((text.as_str(), &finished.reason), ("hello", &FinishReason::EndOfTurn));
+    assert_eq!(finished.usage, Usage::from(counts(2)));
+
+    let record = gateway.record(&id).await;
+    assert_eq!(record.outcome.as_deref(), Some("completed"));
+    assert_eq!((record.input_tokens, record.output_tokens), (3, 2));
+    assert_eq!((record.detail.decode.as_deref(), record.detail.attempt), (Some("decode-1"), 1));
+    assert_eq!(record.ledger_entry.map(|entry| entry.amount_nanousd), finished.cost);
+    gateway.settled().await;
+    assert!(!gateway.app.inference.is_any_running());
+}
+
+#[tokio::test]
+async fn a_request_whose_caller_leaves_is_stopped_and_settled_exactly() {
+    let gateway = gateway().await;
+    gateway.worker.script([accepted(), token("a", 1), Step::Receive, done(FinishReason::Stopped, 3)]);
+    let request = request();
+    let id = request.id.clone();
+    let mut reader = gateway.start(request);
+    assert!(matches!(reader.next().await, Some(Event::Started(_))));
+    drop(reader);
+    gateway.settled().await;
+    let record = gateway.record(&id).await;
+    assert_eq!(record.outcome.as_deref(), Some("client_gone"));
+    assert_eq!((record.input_tokens, record.output_tokens), (3, 3));
+    assert!(record.ledger_entry.is_some());
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_in_mid_answer_is_told_and_what_came_is_charged() {
+    let gateway = gateway().await;
+    gateway.worker.script([accepted(), token("a", 1), token("b", 2), Step::Close]);
+    let request = request();
+    let id = request.id.clone();
+    let (text, end) = read(&mut gateway.start(request)).await;
+    assert_eq!((text.as_str(), failure(end)), ("ab", ErrorKind::UpstreamFailed));
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.output_tokens), (Some("failed"), 2));
+    assert_eq!(record.detail.error.as_deref(), Some("upstream_failed"));
+}
+
+#[tokio::test]
+async fn a_request_that_never_begins_costs_nothing_and_names_its_last_attempt() {
+    let gateway = gateway().await;
+    for _ in 0..3 {
+        gateway.worker.script([accepted(), error(ErrorCode::Engine)]);
+    }
+    let request = request();
+    let id = request.id.clone();
+    let (_, end) = read(&mut gateway.start(request)).await;
+    assert_eq!(failure(end), ErrorKind::UpstreamUnavailable);
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.input_tokens, record.output_tokens), (Some("failed"), 0, 0));
+    assert_eq!(record.detail.attempt, 3);
+}
+
+#[tokio::test]
+async fn shutdown_ends_a_running_answer_properly() {
+    let gateway = gateway().await;
+    gateway.worker.script([accepted(), token("a", 1), Step::Receive, done(FinishReason::Stopped, 2)]);
+    let request = request();
+    let id = request.id.clone();
+    let mut reader = gateway.start(request);
+    assert!(matches!(reader.next().await, Some(Event::Started(_))));
+    gateway.app.stopping.cancel();
+    let (text, end) = read(&mut reader).await;
+    assert_eq!((text.as_str(), failure(end)), ("a", ErrorKind::ShuttingDown));
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.output_tokens), (Some("shutdown"), 2));
+    let (_, end) = read(&mut gateway.start(self::request())).await;
+    assert_eq!(failure(end), ErrorKind::ShuttingDown, "nothing new begins");
+}
+
+#[tokio::test]
+async fn a_prompt_that_does_not_fit_is_refused_and_holds_nothing() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits = Limits { concurrent_requests: Some(1), ..Limits::default() };
+    let long = Content::Text("x".repeat(3000));
+    let refused = Request { messages: vec![Message { role: Role::User, content: vec![long] }], ..request() };
+    let id = refused.id.clone();
+    let (_, end) = read(&mut gateway.start(refused)).await;
+    assert_eq!(failure(end), ErrorKind::ContextExceeded);
+    let unknown = billing::request_record(&gateway.app.store, &id).await.unwrap_err();
+    assert_eq!(unknown.kind, ErrorKind::NotFound, "no row for what was never accepted");
+    for _ in 0..2 {
+        let (text, _) = read(&mut gateway.start(request())).await;
+        assert_eq!(text, "hello", "each ended request gives its place back");
+    }
+}
+
+#[tokio::test]
+async fn beyond_max_requests_callers_are_told_to_come_back() {
+    let gateway = gateway_with(|config| config.gateway.max_requests = 1).await;
+    gateway.worker.script([accepted(), token("a", 1), Step::Receive, done(FinishReason::Stopped, 1)]);
+    let mut first = gateway.start(request());
+    assert!(matches!(first.next().await, Some(Event::Started(_))));
+    let (_, end) = read(&mut gateway.start(request())).await;
+    assert_eq!(failure(end), ErrorKind::Overloaded);
+    drop(first);
+    gateway.settled().await;
+    assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_left_open_is_settled_from_the_workers_receipt() {
+    let gateway = gateway().await;
+    let exact = Counts { input_tokens: 3, output_tokens: 7 };
+    gateway.worker.set_receipt(Receipt::Ended { counts: exact, finish: None });
+    let own = gateway.orphan(&gateway.app.config.gateway.id, i64::MAX).await;
+    let expired = gateway.orphan("gateway-dead", 1).await;
+    let alive = gateway.orphan("gateway-alive", i64::MAX).await;
+    recover::spawn(&gateway.app);
+    for id in [&own, &expired] {
+        within_10_s("settlement", || async { gateway.record(id).await.state == "settled" }).await;
+        let record = gateway.record(id).await;
+        assert_eq!((record.outcome.as_deref(), record.output_tokens), (Some("recovered"), 7));
+        assert_eq!(record.ledger_entry.map(|entry| entry.amount_nanousd.0), Some(10_000));
+    }
+    assert_eq!(gateway.record(&alive).await.state, "open", "its replica lives");
+    gateway.app.draining.cancel();
+    gateway.settled().await;
+}
+
+#[tokio::test]
+async fn what_no_worker_remembers_is_lost_and_free() {
+    let gateway = gateway().await;
+    let id = gateway.orphan(&gateway.app.config.gateway.id, i64::MAX).await;
+    recover::spawn(&gateway.app);
+    within_10_s("settlement", || async { gateway.record(&id).await.state == "settled" }).await;
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.input_tokens, record.output_tokens), (Some("lost"), 0, 0));
+    gateway.app.draining.cancel();
+    gateway.settled().await;
+}
+
+#[tokio::test]
+async fn recovery_leaves_running_requests_alone() {
+    let gateway = gateway().await;
+    gateway.worker.script([accepted(), token("a", 1), Step::Receive, done(FinishReason::Stopped, 1)]);
+    let request = request();
+    let id = request.id.clone();
+    let mut reader = gateway.start(request);
+    assert!(matches!(reader.next().await, Some(Event::Started(_))));
+    let orphan = gateway.orphan(&gateway.app.config.gateway.id, i64::MAX).await;
+    recover::spawn(&gateway.app);
+    within_10_s("settlement", || async { gateway.record(&orphan).await.state == "settled" }).await;
+    assert_eq!(gateway.record(&id).await.state, "open");
+    drop(reader);
+    gateway.app.draining.cancel();
+    gateway.settled().await;
+    assert_eq!(gateway.record(&id).await.outcome.as_deref(), Some("client_gone"));
+}

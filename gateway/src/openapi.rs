@@ -1,0 +1,127 @@
+//! The APIs' descriptions, generated from the handlers: `caprock openapi --out openapi` writes them, a test compares.
+
+use crate::api::{bedrock, openai};
+use crate::{admin, health};
+use std::path::Path;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Caprock inference API",
+        description = "Chat completions in OpenAI's dialect, also under `/openai`, and Converse in Bedrock's. Every \
+                       reply carries `x-request-id`, on Bedrock's paths also `x-amzn-RequestId`. Answers name their \
+                       engine in `x-caprock-engine`, and in `x-caprock-stand-in` the model that stands in for the one \
+                       asked for. Refusals worth a retry carry `retry-after`, `retry-after-ms` and, on Bedrock's \
+                       paths, `x-amz-retry-after`.",
+    ),
+    paths(
+        openai::chat_completions,
+        openai::models::list,
+        openai::models::get,
+        bedrock::converse,
+        bedrock::converse_stream,
+        bedrock::models::list,
+        health::healthz,
+        health::readyz,
+    ),
+    modifiers(&CallerSecurity)
+)]
+struct Inference;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Caprock admin API", description = "For operators, on the admin port. Failures are RFC 9457 problem details."),
+    paths(
+        admin::requests::get,
+        admin::metrics,
+        admin::openapi,
+        health::healthz,
+        health::readyz,
+    ),
+    modifiers(&OperatorSecurity)
+)]
+struct Admin;
+
+struct CallerSecurity;
+struct OperatorSecurity;
+
+impl Modify for CallerSecurity {
+    fn modify(&self, document: &mut Document) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key")).build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let key = ApiKeyValue::with_description("x-api-key", "An API key");
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(key)));
+        let signature =
+            "AWS Signature Version 4 in its header form, for the services bedrock and bedrock-mantle, any region";
+        let signature = ApiKeyValue::with_description("Authorization", signature);
+        components.add_security_scheme("sigv4", SecurityScheme::ApiKey(ApiKey::Header(signature)));
+    }
+}
+
+impl Modify for OperatorSecurity {
+    fn modify(&self, document: &mut Document) {
+        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An admin token")).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("admin_token", SecurityScheme::Http(token));
+    }
+}
+
+/// The data plane's.
+pub fn inference() -> Document {
+    Inference::openapi()
+}
+
+/// The admin port's.
+pub fn admin() -> Document {
+    Admin::openapi()
+}
+
+/// Writes both into a folder.
+///
+/// # Errors
+/// A text that names the file at fault.
+pub fn write(dir: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(dir).map_err(|error| format!("can't make {}: {error}", dir.display()))?;
+    for (name, document) in files()? {
+        let file = dir.join(name);
+        std::fs::write(&file, document).map_err(|error| format!("can't write {}: {error}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn files() -> Result<[(&'static str, String); 2], String> {
+    let text = |document: Document| {
+        document.to_pretty_json().map(|json| json + "\n").map_err(|error| format!("can't write JSON: {error}"))
+    };
+    Ok([("inference.json", text(inference())?), ("admin.json", text(admin())?)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_descriptions_are_those_of_this_code() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openapi");
+        for (name, generated) in files().unwrap() {
+            let committed = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+            assert!(committed == generated, "openapi/{name} is out of date: run `caprock openapi --out openapi`");
+        }
+    }
+
+    #[test]
+    fn every_operation_says_how_it_is_secured() {
+        for document in [inference(), admin()] {
+            let json = serde_json::to_value(&document).unwrap();
+            for (path, item) in json["paths"].as_object().unwrap() {
+                for (method, operation) in item.as_object().unwrap() {
+                    assert!(operation["security"].is_array(), "{method} {path}");
+                }
+            }
+        }
+    }
+}

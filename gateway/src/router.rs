@@ -1,0 +1,52 @@
+//! Every route. The layers around them are in [`layers`], each with its why.
+
+pub mod layers;
+pub mod surface;
+
+use crate::api::{bedrock, openai};
+use crate::app::App;
+use crate::{admin, health};
+use axum::Router;
+use axum::routing::{get, post};
+use layers::Edge;
+use std::sync::Arc;
+use surface::Surface;
+
+/// The data plane: what callers with keys reach.
+pub fn data(app: &Arc<App>) -> Router {
+    let inference = Router::new()
+        .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/openai/v1/chat/completions", post(openai::chat_completions))
+        // One segment of the raw path: `%3A`, a literal `:`, and ARNs with `%2F` all fit.
+        .route("/model/{model}/converse", post(bedrock::converse))
+        .route("/model/{model}/converse-stream", post(bedrock::converse_stream));
+    let inference = layers::bound_requests(inference, app.config.gateway.max_requests);
+
+    let models = Router::new()
+        .route("/v1/models", get(openai::models::list))
+        .route("/openai/v1/models", get(openai::models::list))
+        .route("/v1/models/{model}", get(openai::models::get))
+        .route("/openai/v1/models/{model}", get(openai::models::get))
+        .route("/foundation-models", get(bedrock::models::list));
+
+    let routes = inference.merge(models).merge(probes());
+    layers::around(routes, edge(app, Surface::of_data_path)).with_state(app.clone())
+}
+
+/// The admin port: what operators reach.
+pub fn operators(app: &Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
+        .route("/metrics", get(admin::metrics))
+        .route("/openapi.json", get(admin::openapi))
+        .merge(probes());
+    layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
+}
+
+fn probes() -> Router<Arc<App>> {
+    Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz))
+}
+
+fn edge(app: &App, surface_of: fn(&str) -> Surface) -> Edge {
+    Edge { metrics: app.metrics.edge.clone(), header_count: app.config.http.header_count, surface_of }
+}

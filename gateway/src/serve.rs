@@ -1,0 +1,197 @@
+//! The whole program: from a configuration and bound sockets to a drained end.
+
+use crate::accept::{Door, Ending, Limits, accept};
+use crate::app::App;
+use crate::catalog::Snapshot;
+use crate::clock::Clock;
+use crate::config::{Config, Listen};
+use crate::error::{Error, ErrorKind, Result};
+use crate::quota::Limiter;
+use crate::secrets::Secrets;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstreams;
+use crate::{inference, router, tls};
+use arc_swap::ArcSwap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Connections that the kernel holds while all slots are taken.
+const BACKLOG: u32 = 1024;
+/// For running requests to end, settle and be told, after they were asked to.
+const SETTLE_GRACE: Duration = Duration::from_secs(5);
+/// For the database to close.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// Bound sockets. A test binds port 0 and reads the addresses before it runs the program.
+#[derive(Debug)]
+pub struct Listeners {
+    /// HTTP/1.1 and h2c.
+    pub data: TcpListener,
+    /// The same over TLS; `None` turns it off.
+    pub tls: Option<TcpListener>,
+    /// Operators.
+    pub admin: TcpListener,
+}
+
+/// Where the sockets are bound.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// HTTP/1.1 and h2c.
+    pub data: SocketAddr,
+    /// The same over TLS.
+    pub tls: Option<SocketAddr>,
+    /// Operators.
+    pub admin: SocketAddr,
+}
+
+/// How to end the program from outside.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    /// First: take nothing new, let what runs go on for the configured grace.
+    pub drain: CancellationToken,
+    /// Then, or at once: no more grace.
+    pub hurry: CancellationToken,
+}
+
+impl Listeners {
+    /// Binds what the configuration names.
+    ///
+    /// # Errors
+    /// Says which address can't be bound.
+    pub fn bind(listen: &Listen) -> io::Result<Listeners> {
+        Ok(Listeners { data: bind(listen.data)?, tls: listen.tls.map(bind).transpose()?, admin: bind(listen.admin)? })
+    }
+
+    /// With the ports that were chosen for port 0.
+    ///
+    /// # Errors
+    /// When a socket has none.
+    pub fn addresses(&self) -> io::Result<Addresses> {
+        Ok(Addresses {
+            data: self.data.local_addr()?,
+            tls: self.tls.as_ref().map(TcpListener::local_addr).transpose()?,
+            admin: self.admin.local_addr()?,
+        })
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}"));
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(named)?;
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true).map_err(named)?;
+    socket.bind(address).map_err(named)?;
+    socket.listen(BACKLOG).map_err(named)
+}
+
+/// Runs until `shutdown`, then drains: no new connections, running replies go on for `shutdown_grace_ms`, then running
+/// requests end properly and settle. Cancelling it drops all connections and settles nothing; the next start does.
+///
+/// # Errors
+/// `Conflict` for a schema that isn't this program's or a database in use; `Invalid` for secrets, catalog or TLS files
+/// that can't be used; `Internal`.
+pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Result<()> {
+    let store = Store::connect(&config).await?;
+    store.schema_is_current().await?;
+    let _alone = store.lock_exclusive()?;
+    let app = build(config, store)?;
+    let ending =
+        Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
+    let doors = doors(&app, listeners)?;
+
+    let background = TaskTracker::new();
+    app.upstreams.watch(&background, &app.stopping);
+    inference::recover::spawn(&app);
+    for door in doors {
+        background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
+    }
+
+    shutdown.drain.cancelled().await;
+    drain(&app, &ending, &background, &shutdown).await;
+    Ok(())
+}
+
+fn build(config: Config, store: Store) -> Result<Arc<App>> {
+    let clock = Clock::System;
+    let secrets = Secrets::load(&config.gateway.state_dir)?;
+    let metrics = Metrics::default();
+    Ok(Arc::new(App {
+        catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
+        limiter: Limiter::local(clock.clone()),
+        upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
+        inference: inference::State::new(&config),
+        tasks: TaskTracker::new(),
+        draining: CancellationToken::new(),
+        stopping: CancellationToken::new(),
+        config,
+        secrets,
+        store,
+        clock,
+        metrics,
+    }))
+}
+
+fn doors(app: &Arc<App>, listeners: Listeners) -> Result<Vec<Door>> {
+    let addresses = listeners.addresses().map_err(Error::internal)?;
+    let limits = Limits {
+        http: app.config.http.clone(),
+        write_stall: Duration::from_millis(app.config.gateway.reader_stall_ms),
+    };
+    let (data, operators) = (router::data(app), router::operators(app));
+    let plain = |name, listener, router| Door { name, listener, tls: None, router, limits: limits.clone() };
+    let mut doors = Vec::with_capacity(3);
+    if let Some(listener) = listeners.tls {
+        let tls = tls::acceptor(&app.config).map_err(|text| Error::new(ErrorKind::Invalid, text))?;
+        doors.push(Door { tls: Some(tls), ..plain("tls", listener, data.clone()) });
+    }
+    doors.push(plain("data", listeners.data, data));
+    doors.push(plain("admin", listeners.admin, operators));
+    let tls = addresses.tls.map(tracing::field::display);
+    tracing::info!(data = %addresses.data, tls, admin = %addresses.admin, "listening");
+    Ok(doors)
+}
+
+/// Three stages, each bounded: replies end by themselves; requests are ended and settle; what is left is dropped.
+async fn drain(app: &Arc<App>, ending: &Ending, background: &TaskTracker, shutdown: &Shutdown) {
+    tracing::info!("draining");
+    app.draining.cancel();
+    app.tasks.close();
+    ending.connections.close();
+    let by_themselves = async {
+        ending.connections.wait().await;
+        // A caller may be gone while its request still settles.
+        app.tasks.wait().await;
+    };
+    let grace = Duration::from_millis(app.config.gateway.shutdown_grace_ms);
+    tokio::select! {
+        _ = timeout(grace, by_themselves) => {}
+        () = shutdown.hurry.cancelled() => {}
+    }
+
+    tracing::info!("stopping");
+    app.stopping.cancel();
+    background.close();
+    let ended = async {
+        app.tasks.wait().await;
+        ending.connections.wait().await;
+        background.wait().await;
+    };
+    if timeout(SETTLE_GRACE, ended).await.is_err() {
+        tracing::warn!(tasks = app.tasks.len(), connections = ending.connections.len(), "stopped before all had ended");
+    }
+    ending.abort.cancel();
+    // Waits for settlements under way even when their tasks were given up.
+    if timeout(CLOSE_GRACE, app.store.close()).await.is_err() {
+        tracing::warn!("stopped before the database was closed");
+    }
+    tracing::info!("stopped");
+}
+
+#[cfg(test)]
+mod tests;

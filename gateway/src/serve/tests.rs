@@ -1,0 +1,226 @@
+//! The whole program over real sockets, with SQLite and without workers.
+
+use super::*;
+use crate::bootstrap::bootstrap;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode, Version};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::collections::HashMap;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// No test waits longer for anything.
+const BOUND: Duration = Duration::from_secs(30);
+const HI: &str = r#"{"model":"amazon.nova-lite-v1:0","messages":[{"role":"user","content":"Hi"}]}"#;
+const CONVERSE_HI: &str = r#"{"messages":[{"role":"user","content":[{"text":"Hi"}]}]}"#;
+
+struct Gateway {
+    addresses: Addresses,
+    shutdown: Shutdown,
+    running: JoinHandle<Result<()>>,
+    credentials: HashMap<String, String>,
+    _dir: tempfile::TempDir,
+}
+
+fn config(dir: &tempfile::TempDir) -> Config {
+    let mut config = Config::load(None).unwrap();
+    config.gateway.state_dir = dir.path().to_path_buf();
+    config.listen = Listen {
+        data: "127.0.0.1:0".parse().unwrap(),
+        tls: Some("127.0.0.1:0".parse().unwrap()),
+        admin: "127.0.0.1:0".parse().unwrap(),
+    };
+    config.http.body_bytes = 4096;
+    config
+}
+
+impl Gateway {
+    async fn start() -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir);
+        let file = dir.path().join("dev.env");
+        bootstrap(&config, &file).await.unwrap();
+        let credentials = std::fs::read_to_string(&file).unwrap();
+        let credentials = credentials.lines().filter_map(|line| line.split_once('='));
+        let credentials = credentials.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+
+        let listeners = Listeners::bind(&config.listen).unwrap();
+        let addresses = listeners.addresses().unwrap();
+        let shutdown = Shutdown::default();
+        let running = tokio::spawn(run(config, listeners, shutdown.clone()));
+        Gateway { addresses, shutdown, running, credentials, _dir: dir }
+    }
+
+    fn key(&self) -> String {
+        format!("Bearer {}", self.credentials["CAPROCK_API_KEY"])
+    }
+
+    async fn get(&self, path: &str, authorization: Option<&str>) -> Reply {
+        call(self.addresses.data, "GET", path, authorization, "").await
+    }
+
+    async fn post(&self, path: &str, authorization: Option<&str>, body: &str) -> Reply {
+        call(self.addresses.data, "POST", path, authorization, body).await
+    }
+
+    async fn ask_admin(&self, path: &str, authorization: Option<&str>) -> Reply {
+        call(self.addresses.admin, "GET", path, authorization, "").await
+    }
+}
+
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    fn openai_code(&self) -> (u16, String) {
+        (self.status.as_u16(), self.json()["error"]["code"].as_str().unwrap().to_owned())
+    }
+
+    fn exception(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.headers["x-amzn-errortype"].to_str().unwrap())
+    }
+}
+
+async fn call(address: SocketAddr, method: &str, path: &str, authorization: Option<&str>, body: &str) -> Reply {
+    let exchange = async {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", address.to_string());
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        assert_eq!(parts.version, Version::HTTP_11);
+        let reply =
+            Reply { status: parts.status, headers: parts.headers, body: body.collect().await.unwrap().to_bytes() };
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        reply
+    };
+    timeout(BOUND, exchange).await.expect("no answer")
+}
+
+#[tokio::test]
+async fn failures_come_in_the_words_of_openais_paths() {
+    let gateway = Gateway::start().await;
+    let key = gateway.key();
+    for path in ["/v1/chat/completions", "/openai/v1/chat/completions"] {
+        let refused = [
+            (gateway.post(path, None, HI).await, (401, "invalid_api_key")),
+            (gateway.post(path, Some("Bearer ck_wrong"), HI).await, (401, "invalid_api_key")),
+            (gateway.post(path, Some("AWS4-HMAC-SHA256 x"), HI).await, (401, "invalid_api_key")),
+            (gateway.post(path, Some(&key), "{").await, (400, "invalid_value")),
+            (gateway.post(path, Some(&key), &"x".repeat(5000)).await, (413, "request_too_large")),
+            (gateway.post(path, Some(&key), HI).await, (404, "model_not_served")),
+            (gateway.post(path, Some(&key), &HI.replace("nova", "nava")).await, (404, "model_not_found")),
+            (gateway.get(path, Some(&key)).await, (405, "method_not_allowed")),
+            (gateway.get("/v1/nothing", Some(&key)).await, (404, "not_found")),
+        ];
+        for (reply, (status, code)) in refused {
+            assert_eq!(reply.openai_code(), (status, code.to_owned()));
+            assert!(reply.headers["x-request-id"].to_str().unwrap().starts_with("req_"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn failures_come_in_the_words_of_bedrocks_paths() {
+    let gateway = Gateway::start().await;
+    let key = gateway.key();
+    for operation in ["converse", "converse-stream"] {
+        let path = format!("/model/amazon.nova-lite-v1%3A0/{operation}");
+        let refused = [
+            (gateway.post(&path, None, CONVERSE_HI).await, (403, "MissingAuthenticationTokenException")),
+            (gateway.post(&path, Some("Bearer ck_wrong"), CONVERSE_HI).await, (403, "AccessDeniedException")),
+            (gateway.post(&path, Some("AWS4-HMAC-SHA256 x"), CONVERSE_HI).await, (403, "IncompleteSignatureException")),
+            (gateway.post(&path, Some(&key), "{").await, (400, "ValidationException")),
+            (gateway.post(&path, Some(&key), &"x".repeat(5000)).await, (413, "RequestEntityTooLargeException")),
+            (gateway.post(&path, Some(&key), CONVERSE_HI).await, (404, "ResourceNotFoundException")),
+            (gateway.post(&path.replace("nova", "nava"), Some(&key), CONVERSE_HI).await, (400, "ValidationException")),
+            (gateway.post(&path.replace("nova", "%ff"), Some(&key), CONVERSE_HI).await, (400, "ValidationException")),
+            (gateway.get(&path, Some(&key)).await, (405, "UnknownOperationException")),
+        ];
+        for (reply, exception) in refused {
+            assert_eq!(reply.exception(), exception);
+            assert_eq!(reply.headers["x-amzn-requestid"].len(), 36);
+            assert!(reply.json()["message"].is_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_catalog_is_listed_in_both_dialects() {
+    let gateway = Gateway::start().await;
+    let key = gateway.key();
+    assert_eq!(gateway.get("/v1/models", Some(&key)).await.json()["data"], serde_json::json!([]));
+    let one = gateway.get("/v1/models/amazon.nova-lite-v1:0", Some(&key)).await.json();
+    assert_eq!((&one["owned_by"], &one["served"]), (&"Amazon".into(), &false.into()));
+    assert_eq!(gateway.get("/v1/models/a.b", Some(&key)).await.status, StatusCode::NOT_FOUND);
+
+    let count = async |query: &str| {
+        let list = gateway.get(&format!("/foundation-models{query}"), Some(&key)).await.json();
+        list["modelSummaries"].as_array().unwrap().len()
+    };
+    let all = count("").await;
+    let amazon = count("?byProvider=amazon").await;
+    assert!(0 < amazon && amazon < all, "{amazon} of {all}");
+    assert!(count("?byProvider=Amazon&byOutputModality=TEXT").await <= amazon);
+    assert_eq!(count("?byInferenceType=ON_DEMAND").await, 0, "nothing is served here");
+    assert_eq!(count("?byCustomizationType=FINE_TUNING").await, 0);
+    assert_eq!(gateway.get("/foundation-models", None).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn operators_have_their_port() {
+    let gateway = Gateway::start().await;
+    let token = format!("Bearer {}", gateway.credentials["CAPROCK_ADMIN_TOKEN"]);
+    let path = "/admin/v1/requests/req_0198c0de";
+    let unknown = gateway.ask_admin(path, Some(&token)).await;
+    assert_eq!(
+        (unknown.status, &unknown.headers["content-type"]),
+        (StatusCode::NOT_FOUND, &"application/problem+json".parse().unwrap())
+    );
+    assert_eq!(unknown.json()["type"], "urn:caprock:problem:not_found");
+    for wrong in [None, Some("Bearer ckadm_wrong"), Some(gateway.key().as_str())] {
+        assert_eq!(gateway.ask_admin(path, wrong).await.status, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(gateway.ask_admin("/openapi.json", None).await.json()["info"]["title"], "Caprock admin API");
+    let metrics = gateway.ask_admin("/metrics", None).await.body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    assert!(metrics.contains(r#"caprock_http_errors_total{surface="admin",kind="unauthenticated"} 3"#), "{metrics}");
+    // Callers' port knows nothing of it.
+    assert_eq!(gateway.get(path, Some(&token)).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(gateway.get("/metrics", None).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn it_drains_and_ends_when_told_to() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.get("/healthz", None).await.body, "ok\n");
+    let ready = gateway.get("/readyz", None).await.json();
+    assert_eq!((&ready["store"], &ready["accepting"]), (&true.into(), &true.into()));
+    gateway.shutdown.drain.cancel();
+    timeout(BOUND, gateway.running).await.expect("still running").unwrap().unwrap();
+    assert!(TcpStream::connect(gateway.addresses.data).await.is_err(), "still listening");
+}
+
+#[tokio::test]
+async fn a_database_without_its_schema_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    let listeners = Listeners::bind(&config.listen).unwrap();
+    let error = timeout(BOUND, run(config, listeners, Shutdown::default())).await.unwrap().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Conflict);
+    assert!(error.message.contains("caprock migrate"), "{error}");
+}

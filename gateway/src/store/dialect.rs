@@ -1,0 +1,158 @@
+//! Where SQLite and PostgreSQL truly differ: opening, beginning a write, locking the file, naming errors.
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// One of the two, whatever is behind: pools, connections or transactions.
+#[derive(Debug, Clone)]
+pub enum Engine<S, P> {
+    /// A file, for a single gateway.
+    Sqlite(S),
+    /// A server, for several.
+    Postgres(P),
+}
+
+pub(super) type Pool = Engine<SqlitePool, PgPool>;
+pub(super) type PoolRef<'p> = Engine<&'p SqlitePool, &'p PgPool>;
+pub(super) type ConnectionRef<'c> = Engine<&'c mut SqliteConnection, &'c mut PgConnection>;
+pub(super) type Transactions = Engine<Transaction<'static, Sqlite>, Transaction<'static, Postgres>>;
+
+/// Waiting for a connection, and for SQLite's write lock. Beyond it the caller hears that we are overloaded.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Readers of the SQLite file; there is always one writer beside them.
+const SQLITE_READERS: u32 = 4;
+/// No statement of ours takes as long as the first; the second frees the row locks of a gateway that vanished.
+const POSTGRES_SETTINGS: [(&str, &str); 2] =
+    [("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "15s")];
+
+/// The pools, and the file when there is one.
+#[derive(Debug, Clone)]
+pub(super) struct Pools {
+    /// For single reads.
+    pub(super) read: Pool,
+    /// For everything that writes. SQLite allows one writer at a time, so it has one connection, queued for in order,
+    /// instead of several that poll for the lock.
+    pub(super) write: Pool,
+    /// SQLite's file.
+    pub(super) file: Option<PathBuf>,
+}
+
+/// Opens what the configuration names.
+pub(super) async fn connect(config: &Config) -> Result<Pools> {
+    let url = config.store_url();
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => connect_sqlite(&url).await,
+        Some("postgres" | "postgresql") => connect_postgres(&url, config.store.max_connections).await,
+        Some(_) | None => Err(bad_url("store.url must begin with sqlite: or postgres://")),
+    }
+}
+
+async fn connect_sqlite(url: &str) -> Result<Pools> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|e| bad_url("store.url can't be read").caused_by(e))?;
+    let file = options.get_filename().to_owned();
+    if file.as_os_str().is_empty() || url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(bad_url("store.url must name a file; a database in memory would forget what tenants owe"));
+    }
+    create_private(&file).map_err(|error| cannot_open(&file).caused_by(error))?;
+    let options = options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full) // NORMAL may lose settled requests with the power
+        .foreign_keys(true)
+        .busy_timeout(ACQUIRE_TIMEOUT);
+    let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
+    let write = pool(1).connect_with(options.clone()).await.map_err(|error| cannot_open(&file).caused_by(error))?;
+    let read = pool(SQLITE_READERS).connect_lazy_with(options);
+    Ok(Pools { read: Engine::Sqlite(read), write: Engine::Sqlite(write), file: Some(file) })
+}
+
+/// Digests, sealed secrets and everybody's usage: nobody else's to read. SQLite gives its side files the same mode.
+fn create_private(file: &Path) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file).map(drop)
+}
+
+async fn connect_postgres(url: &str, max_connections: u32) -> Result<Pools> {
+    let options = PgConnectOptions::from_str(url).map_err(|e| bad_url("store.url can't be read").caused_by(e))?;
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // A second fence behind the door: whatever a connection was in the middle of is over when it comes back.
+        // A bare ROLLBACK would leave a warning in the server's log each time there is nothing to undo. If BEGIN is
+        // refused, because a transaction has failed, the pool closes the connection: as good.
+        .after_release(|connection, _| {
+            Box::pin(async move { sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.map(|_| true) })
+        })
+        .connect_with(options.application_name("caprock").options(POSTGRES_SETTINGS))
+        .await
+        .map_err(|error| {
+            let text = "The database can't be reached. Check store.url, and that PostgreSQL runs and lets us in.";
+            Error::new(ErrorKind::Internal, text).caused_by(error)
+        })?;
+    Ok(Pools { read: Engine::Postgres(pool.clone()), write: Engine::Postgres(pool), file: None })
+}
+
+/// A transaction that will write. SQLite takes its lock at once: taken later, it could be refused without waiting.
+pub(super) async fn begin(pool: &Pool) -> Result<Transactions, sqlx::Error> {
+    match pool {
+        Engine::Sqlite(pool) => pool.begin_with("BEGIN IMMEDIATE").await.map(Engine::Sqlite),
+        Engine::Postgres(pool) => pool.begin().await.map(Engine::Postgres),
+    }
+}
+
+/// Held by the one gateway that serves from a SQLite file; ends with the value or the process, however that dies.
+#[derive(Debug)]
+pub struct ExclusiveLock {
+    _file: Option<File>,
+}
+
+/// Locks `FILE.lock` beside the database; PostgreSQL needs none, for several gateways may share it.
+pub(super) fn lock_exclusive(database: Option<&Path>) -> Result<ExclusiveLock> {
+    let Some(database) = database else { return Ok(ExclusiveLock { _file: None }) };
+    let database = database.canonicalize().map_err(|error| cannot_open(database).caused_by(error))?;
+    let mut path = database.clone().into_os_string();
+    path.push(".lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|error| cannot_open(Path::new(&path)).caused_by(error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(ExclusiveLock { _file: Some(file) }),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            ErrorKind::Conflict,
+            format!(
+                "Another gateway already serves from {}. A SQLite file serves one gateway; for several, set store.url \
+                 to a PostgreSQL database.",
+                database.display()
+            ),
+        )),
+        Err(TryLockError::Error(error)) => Err(cannot_open(Path::new(&path)).caused_by(error)),
+    }
+}
+
+/// What a failed query means to the domain.
+pub(super) fn classify(error: sqlx::Error) -> Error {
+    let kind = error.as_database_error().map(sqlx::error::DatabaseError::kind);
+    match (&error, kind) {
+        (_, Some(sqlx::error::ErrorKind::UniqueViolation)) => {
+            Error::new(ErrorKind::Conflict, "That exists already.").caused_by(error)
+        }
+        (sqlx::Error::PoolTimedOut, _) => {
+            let text = "The service is overloaded. Try again shortly.";
+            Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(1)).caused_by(error)
+        }
+        _ => Error::internal(error),
+    }
+}
+
+fn bad_url(text: &str) -> Error {
+    Error::invalid("store.url", text)
+}
+
+fn cannot_open(file: &Path) -> Error {
+    Error::new(ErrorKind::Internal, format!("{} can't be opened. Check its folder and its mode.", file.display()))
+}

@@ -1,0 +1,158 @@
+//! The one door to the pools.
+//!
+//! sqlx 0.9 can leave a transaction open on a pooled connection when a `begin` is cancelled; later writes on that
+//! connection then report success and are lost. So no query runs in a caller's future: [`Store::detached`] and
+//! [`Store::transaction`] run it in a task of its own, which ends whether or not anyone still waits. The pools are
+//! private to this file, so there is no other way in.
+
+use super::dialect::{self, ConnectionRef, Engine, ExclusiveLock, PoolRef, Pools, Transactions};
+use crate::config::Config;
+use crate::error::Result;
+use futures::future::BoxFuture;
+use std::future::Future;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+/// The database: SQLite for a single gateway, PostgreSQL for several. Clones share it.
+///
+/// Cancelling any of its methods abandons the answer, never the work.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pools: Arc<Pools>,
+    tasks: TaskTracker,
+}
+
+/// Single queries, each a transaction of its own. Only ever seen inside [`Store::detached`].
+#[derive(Debug, Clone)]
+pub(super) struct Queries(Arc<Pools>);
+
+/// Writes that belong together. Only ever seen inside [`Store::transaction`].
+#[derive(Debug)]
+pub struct Tx(Transactions);
+
+impl Store {
+    /// Opens the database that the configuration names; SQLite's file is made when missing, empty.
+    ///
+    /// # Errors
+    /// `Invalid` for an address that can't be used; `Internal` when it can't be opened or reached.
+    pub async fn connect(config: &Config) -> Result<Store> {
+        let config = config.clone();
+        let connecting = tokio::spawn(async move { dialect::connect(&config).await });
+        let pools = joined(connecting.await)?;
+        Ok(Store { pools: Arc::new(pools), tasks: TaskTracker::new() })
+    }
+
+    /// Keeps a second gateway off the same SQLite file for as long as the value lives. Only `serve` takes it, so that
+    /// commands can look at a served database.
+    ///
+    /// # Errors
+    /// `Conflict`, with a text for the operator, when another gateway has it.
+    pub fn lock_exclusive(&self) -> Result<ExclusiveLock> {
+        dialect::lock_exclusive(self.pools.file.as_deref())
+    }
+
+    /// Runs `work` in one transaction: committed when it returns `Ok`, undone otherwise.
+    ///
+    /// # Errors
+    /// Those of `work`; `Overloaded` when no connection comes free; `Internal`. After `Internal` from a lost connection
+    /// it may have been committed or not, so whatever runs here is made to be repeated.
+    pub async fn transaction<T: Send + 'static>(
+        &self,
+        work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let pools = self.pools.clone();
+        self.spawn(async move {
+            let mut tx = Tx(dialect::begin(&pools.write).await.map_err(dialect::classify)?);
+            let done = work(&mut tx).await;
+            match done {
+                Ok(value) => tx.commit().await.map(|()| value).map_err(dialect::classify),
+                Err(error) => {
+                    // The first error says more than a failed rollback would, and then the pool undoes it.
+                    let _ = tx.rollback().await;
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs single queries in a task of their own.
+    pub(super) async fn detached<T, F>(&self, work: impl FnOnce(Queries) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        let work = work(Queries(self.pools.clone()));
+        self.spawn(async move { work.await.map_err(dialect::classify) }).await
+    }
+
+    /// Waits for all work under way, then closes the connections. Later calls fail.
+    pub async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        for pool in [&self.pools.read, &self.pools.write] {
+            match pool {
+                Engine::Sqlite(pool) => pool.close().await,
+                Engine::Postgres(pool) => pool.close().await,
+            }
+        }
+    }
+
+    async fn spawn<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        joined(self.tasks.spawn(work.in_current_span()).await)
+    }
+}
+
+/// A task that nobody aborts ends in a value, in a panic, or with its runtime; of the last no caller learns.
+fn joined<T>(ended: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    match ended {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(crate::error::Error::internal(error)),
+        },
+    }
+}
+
+impl Queries {
+    /// Where reads go.
+    pub(super) fn read(&self) -> PoolRef<'_> {
+        by_ref(&self.0.read)
+    }
+
+    /// Where a single statement that writes goes.
+    pub(super) fn write(&self) -> PoolRef<'_> {
+        by_ref(&self.0.write)
+    }
+}
+
+fn by_ref(pool: &dialect::Pool) -> PoolRef<'_> {
+    match pool {
+        Engine::Sqlite(pool) => Engine::Sqlite(pool),
+        Engine::Postgres(pool) => Engine::Postgres(pool),
+    }
+}
+
+impl Tx {
+    async fn commit(self) -> Result<(), sqlx::Error> {
+        match self.0 {
+            Engine::Sqlite(tx) => tx.commit().await,
+            Engine::Postgres(tx) => tx.commit().await,
+        }
+    }
+
+    async fn rollback(self) -> Result<(), sqlx::Error> {
+        match self.0 {
+            Engine::Sqlite(tx) => tx.rollback().await,
+            Engine::Postgres(tx) => tx.rollback().await,
+        }
+    }
+
+    pub(super) fn connection(&mut self) -> ConnectionRef<'_> {
+        match &mut self.0 {
+            Engine::Sqlite(tx) => Engine::Sqlite(&mut **tx),
+            Engine::Postgres(tx) => Engine::Postgres(&mut **tx),
+        }
+    }
+}

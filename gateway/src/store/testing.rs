@@ -1,0 +1,95 @@
+//! Databases for tests: a SQLite file or a PostgreSQL database of their own, gone at the end.
+
+use super::Store;
+use crate::auth::Principal;
+use crate::config::Config;
+use crate::id::{KeyId, ProjectId, TenantId};
+use crate::quota::Limits;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use std::future::Future;
+use std::str::FromStr;
+use tempfile::TempDir;
+
+/// An admin URL: tests make and drop databases with it.
+const POSTGRES_URL: &str = "CAPROCK_TEST_POSTGRES_URL";
+
+/// A migrated database and the configuration that opens it.
+#[derive(Debug, Clone)]
+pub(crate) struct Fixture {
+    pub(crate) store: Store,
+    pub(crate) config: Config,
+}
+
+/// The defaults, with state in `dir`.
+pub(crate) fn config(dir: &TempDir) -> Config {
+    let mut config = Config::load(None).unwrap();
+    config.gateway.state_dir = dir.path().to_owned();
+    config
+}
+
+/// A migrated SQLite file; keep the folder for as long as the store.
+pub(crate) async fn sqlite() -> (Fixture, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (open(config(&dir)).await, dir)
+}
+
+/// Runs `test` on a fresh database of each engine, and says which one failed.
+///
+/// PostgreSQL's URL must be set: a test that passes without it would say more than it knows.
+pub(crate) async fn on_both_engines<F>(test: impl Fn(Fixture) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (fixture, _dir) = sqlite().await;
+    run("SQLite", test(fixture)).await.unwrap();
+
+    let url = std::env::var(POSTGRES_URL);
+    let url = url.unwrap_or_else(|_| panic!("{POSTGRES_URL} is not set. Run scripts/test, which starts PostgreSQL."));
+    let admin = PgConnectOptions::from_str(&url).unwrap();
+    let name = format!("caprock_test_{}", uuid::Uuid::new_v4().simple());
+    execute(&admin, format!("CREATE DATABASE {name}")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(&dir);
+    config.store.url = Some(admin.clone().database(&name).to_url_lossy().into());
+    config.store.max_connections = 4;
+    let ended = run("PostgreSQL", async move { test(open(config).await).await }).await;
+    execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    ended.unwrap();
+}
+
+async fn run(engine: &str, test: impl Future<Output = ()>) -> Result<(), String> {
+    use futures::FutureExt;
+    let ended = std::panic::AssertUnwindSafe(test).catch_unwind().await;
+    ended.map_err(|_| format!("failed on {engine}; the panic is above"))
+}
+
+async fn execute(admin: &PgConnectOptions, sql: String) {
+    let mut connection = PgConnection::connect_with(admin).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn open(config: Config) -> Fixture {
+    let store = Store::connect(&config).await.unwrap();
+    store.migrate().await.unwrap();
+    Fixture { store, config }
+}
+
+/// A tenant with a project, and a caller of it.
+pub(crate) async fn principal(store: &Store, name: &str) -> Principal {
+    let (tenant, project, name) = (TenantId::new(), ProjectId::new(), name.to_owned());
+    let principal =
+        Principal { tenant: tenant.clone(), project: project.clone(), key: KeyId::new(), limits: Limits::default() };
+    store
+        .transaction(move |tx| {
+            Box::pin(async move {
+                tx.tenant_create(&tenant, &name, Limits::default(), 1).await?;
+                assert!(tx.project_create(&tenant, &project, "default", 1).await?);
+                Ok(())
+            })
+        })
+        .await
+        .unwrap();
+    principal
+}

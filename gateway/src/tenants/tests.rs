@@ -1,0 +1,246 @@
+use super::*;
+use crate::auth::Principal;
+use crate::error::AuthFailure;
+use crate::id::{KeyId, ProjectId, TenantId};
+use crate::quota::Limits;
+use crate::secrets::Secrets;
+use crate::store::Store;
+use crate::store::testing::sqlite;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const LIMITS: Limits =
+    Limits { requests_per_minute: Some(60), tokens_per_minute: Some(9_000), concurrent_requests: None };
+
+/// A tenant `acme` with a project, made through this room's own functions.
+struct World {
+    store: Store,
+    secrets: Secrets,
+    clock: Clock,
+    tenant: TenantId,
+    project: ProjectId,
+    _dir: TempDir,
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn credential(expires_at: Option<Micros>) -> CreateCredential {
+    CreateCredential { name: name("a key"), expires_at }
+}
+
+impl World {
+    async fn new() -> World {
+        let (fixture, dir) = sqlite().await;
+        let (store, clock) = (fixture.store, Clock::manual(1_000));
+        let secrets = Secrets::load_or_create_with(dir.path(), |_| None).unwrap();
+        let input = CreateTenant { name: name("acme"), limits: LIMITS };
+        let tenant = create_tenant(&store, &clock, input).await.unwrap().id;
+        let input = CreateProject { name: name("default") };
+        let project = create_project(&store, &clock, &tenant, input).await.unwrap().id;
+        World { store, secrets, clock, tenant, project, _dir: dir }
+    }
+
+    fn owner(&self) -> (&TenantId, &ProjectId) {
+        (&self.tenant, &self.project)
+    }
+
+    async fn api_key(&self) -> CreatedApiKey {
+        create_api_key(&self.store, &self.secrets, &self.clock, self.owner(), credential(None)).await.unwrap()
+    }
+
+    async fn access_key(&self) -> CreatedAccessKey {
+        create_access_key(&self.store, &self.secrets, &self.clock, self.owner(), credential(None)).await.unwrap()
+    }
+
+    async fn authenticate(&self, text: &str) -> Result<Principal> {
+        authenticate_api_key(&self.store, &self.secrets, &self.clock, text).await
+    }
+
+    /// The whole error as a caller could see it.
+    async fn refusal(&self, text: &str) -> String {
+        let error = self.authenticate(text).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthenticated(AuthFailure::BadKey));
+        format!("{:?} {:?} {:?} {:?}", error.message, error.param, error.retry_after, error.cause().is_some())
+    }
+
+    async fn access_refusal(&self, id: &str) -> String {
+        let error = access_key(&self.store, &self.secrets, &self.clock, id).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthenticated(AuthFailure::UnknownAccessKey));
+        error.message
+    }
+}
+
+#[tokio::test]
+async fn an_api_key_is_its_tenants_and_projects_with_their_limits() {
+    let world = World::new().await;
+    let key = world.api_key().await;
+    let expected =
+        Principal { tenant: world.tenant.clone(), project: world.project.clone(), key: key.id, limits: LIMITS };
+    assert_eq!(world.authenticate(key.text.expose()).await.unwrap(), expected);
+    assert_eq!(expected.key.as_str(), format!("key_{}", &key.text.expose()[3..15]));
+}
+
+#[tokio::test]
+async fn changed_limits_hold_from_the_next_authentication_on() {
+    let world = World::new().await;
+    let key = world.api_key().await;
+    set_limits(&world.store, &world.tenant, Limits::default()).await.unwrap();
+    assert_eq!(world.authenticate(key.text.expose()).await.unwrap().limits, Limits::default());
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_an_api_key_the_caller_hears_the_same() {
+    let world = World::new().await;
+    let stranger = World::new().await;
+    let unknown = world.refusal(stranger.api_key().await.text.expose()).await;
+
+    let key = world.api_key().await;
+    let mut mistyped = key.text.expose().to_owned();
+    mistyped.pop();
+    for text in ["", "ck_", "sk-123", &mistyped, &"x".repeat(10_000)] {
+        assert_eq!(world.refusal(text).await, unknown, "malformed");
+    }
+
+    revoke_api_key(&world.store, &world.clock, &world.tenant, &key.id).await.unwrap();
+    assert_eq!(world.refusal(key.text.expose()).await, unknown, "revoked");
+
+    let expiring = credential(Some(world.clock.now() + 5));
+    let expiring = create_api_key(&world.store, &world.secrets, &world.clock, world.owner(), expiring).await.unwrap();
+    world.authenticate(expiring.text.expose()).await.unwrap();
+    world.clock.advance(Duration::from_micros(5));
+    assert_eq!(world.refusal(expiring.text.expose()).await, unknown, "expired");
+
+    let key = world.api_key().await;
+    set_status(&world.store, &world.tenant, Status::Suspended).await.unwrap();
+    assert_eq!(world.refusal(key.text.expose()).await, unknown, "suspended");
+    set_status(&world.store, &world.tenant, Status::Active).await.unwrap();
+    world.authenticate(key.text.expose()).await.unwrap();
+    delete_project(&world.store, &world.clock, &world.tenant, &world.project).await.unwrap();
+    assert_eq!(world.refusal(key.text.expose()).await, unknown, "project deleted");
+}
+
+#[tokio::test]
+async fn a_key_with_the_right_id_and_another_secret_is_refused() {
+    let world = World::new().await;
+    let (one, two) = (world.api_key().await, world.api_key().await);
+    // The id of one and the secret of two, under a right checksum.
+    let mixed = format!("{}{}", &one.text.expose()[..16], &two.text.expose()[16..48]);
+    let crc = u64::from(crc32fast::hash(mixed.as_bytes()));
+    let digits = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let check: String = (0..6).rev().map(|place| char::from(digits[(crc / 62u64.pow(place) % 62) as usize])).collect();
+    world.refusal(&format!("{mixed}{check}")).await;
+}
+
+#[tokio::test]
+async fn another_pepper_refuses_every_key() {
+    let world = World::new().await;
+    let key = world.api_key().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = Secrets::load_or_create_with(elsewhere.path(), |_| None).unwrap();
+    assert!(authenticate_api_key(&world.store, &other, &world.clock, key.text.expose()).await.is_err());
+}
+
+#[tokio::test]
+async fn an_access_key_gives_its_secret_back_for_verifying_and_prints_nothing() {
+    let world = World::new().await;
+    let made = world.access_key().await;
+    assert_eq!((made.access_key_id.len(), made.secret.expose().len()), (20, 40));
+    assert!(made.access_key_id.starts_with("CKIA"));
+    assert_eq!(made.id.as_str(), format!("key_{}", made.access_key_id));
+    let found = access_key(&world.store, &world.secrets, &world.clock, &made.access_key_id).await.unwrap();
+    assert_eq!(found.secret.expose(), made.secret.expose());
+    assert_eq!((&found.principal.tenant, &found.principal.key), (&world.tenant, &made.id));
+    assert!(!format!("{found:?}{made:?}").contains(made.secret.expose()));
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_an_access_key_the_caller_hears_the_same() {
+    let world = World::new().await;
+    let unknown = world.access_refusal(&World::new().await.access_key().await.access_key_id).await;
+    for id in ["", "CKIA", "AKIAIOSFODNN7EXAMPLE", "CKIA'; DROP TABLE AA", &"C".repeat(10_000)] {
+        assert_eq!(world.access_refusal(id).await, unknown, "{id}");
+    }
+    let key = world.access_key().await;
+    let id = &key.access_key_id;
+    set_status(&world.store, &world.tenant, Status::Suspended).await.unwrap();
+    assert_eq!(world.access_refusal(id).await, unknown, "suspended");
+    set_status(&world.store, &world.tenant, Status::Active).await.unwrap();
+    access_key(&world.store, &world.secrets, &world.clock, id).await.unwrap();
+    revoke_access_key(&world.store, &world.clock, &world.tenant, &key.id).await.unwrap();
+    assert_eq!(world.access_refusal(id).await, unknown, "revoked");
+    let key = world.access_key().await;
+    delete_tenant(&world.store, &world.clock, &world.tenant).await.unwrap();
+    assert_eq!(world.access_refusal(&key.access_key_id).await, unknown, "deleted");
+}
+
+#[tokio::test]
+async fn admin_tokens_open_nothing_but_the_admin_side_and_the_other_way_round() {
+    let world = World::new().await;
+    let World { store, secrets, clock, .. } = &world;
+    let token = create_admin_token(store, secrets, clock, credential(None)).await.unwrap();
+    let key = world.api_key().await;
+    let found = authenticate_admin_token(store, secrets, clock, token.text.expose()).await.unwrap();
+    assert_eq!(found, AdminPrincipal { token: token.id.clone() });
+    world.refusal(token.text.expose()).await;
+    assert!(authenticate_admin_token(store, secrets, clock, key.text.expose()).await.is_err());
+    revoke_admin_token(store, clock, &token.id).await.unwrap();
+    assert!(authenticate_admin_token(store, secrets, clock, token.text.expose()).await.is_err());
+}
+
+#[tokio::test]
+async fn an_admin_token_that_is_brought_along_is_registered_once_and_never_revived() {
+    let world = World::new().await;
+    let other = World::new().await;
+    let brought = create_admin_token(&other.store, &other.secrets, &other.clock, credential(None)).await.unwrap();
+    let World { store, secrets, clock, .. } = &world;
+    let register = |text: String| async move { register_admin_token(store, secrets, clock, name("env"), &text).await };
+    let text = brought.text.expose();
+    assert_eq!(register(text.into()).await.unwrap(), brought.id);
+    assert_eq!(register(text.into()).await.unwrap(), brought.id);
+    authenticate_admin_token(store, secrets, clock, text).await.unwrap();
+    assert_eq!(register("ckadm_weak".into()).await.unwrap_err().kind, ErrorKind::Invalid);
+    revoke_admin_token(store, clock, &brought.id).await.unwrap();
+    assert_eq!(register(text.into()).await.unwrap_err().kind, ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn nothing_is_made_for_or_revoked_from_another_tenant() {
+    let world = World::new().await;
+    let World { store, secrets, clock, .. } = &world;
+    let rival = CreateTenant { name: name("rival"), limits: Limits::default() };
+    let rival = create_tenant(store, clock, rival).await.unwrap().id;
+    let nobody = TenantId::new();
+    let key = world.api_key().await;
+    let access = world.access_key().await;
+    let foreign = (&rival, &world.project);
+    let results = [
+        create_api_key(store, secrets, clock, foreign, credential(None)).await.map(drop),
+        create_access_key(store, secrets, clock, foreign, credential(None)).await.map(drop),
+        create_project(store, clock, &nobody, CreateProject { name: name("x") }).await.map(drop),
+        delete_project(store, clock, &rival, &world.project).await,
+        revoke_api_key(store, clock, &rival, &key.id).await,
+        revoke_api_key(store, clock, &world.tenant, &KeyId::new()).await,
+        revoke_access_key(store, clock, &rival, &access.id).await,
+        set_status(store, &nobody, Status::Suspended).await,
+        set_limits(store, &nobody, Limits::default()).await,
+        delete_tenant(store, clock, &nobody).await,
+    ];
+    for (at, result) in results.into_iter().enumerate() {
+        assert_eq!(result.unwrap_err().kind, ErrorKind::NotFound, "{at}");
+    }
+    world.authenticate(key.text.expose()).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_and_expiries_are_checked() {
+    for bad in ["", "  ", "a\nb", &"é".repeat(65)] {
+        assert_eq!(Name::parse(bad).unwrap_err().param.as_deref(), Some("name"), "{bad:?}");
+    }
+    assert_eq!(Name::parse(&format!(" {} ", "é".repeat(64))).unwrap().as_str(), "é".repeat(64));
+    let world = World::new().await;
+    let past = credential(Some(world.clock.now()));
+    let error = create_api_key(&world.store, &world.secrets, &world.clock, world.owner(), past).await.unwrap_err();
+    assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::Invalid, Some("expires_at")));
+}
