@@ -7,10 +7,13 @@
   STATE=${CAPROCK_STATE_DIR:-$ROOT/.caprock}
   TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
   RELEASE=$TARGET/release
+  CALLED_FROM=$PWD # what relative paths of arguments are relative to
 }
 HEARTBEAT_SECONDS=20
 
 cd "$ROOT" || exit
+# Everything here talks to loopback; a proxy of this machine must not get in between.
+export NO_PROXY=${NO_PROXY:+$NO_PROXY,}127.0.0.1,localhost no_proxy=${no_proxy:+$no_proxy,}127.0.0.1,localhost
 
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
 warn() { printf '[%4ds] warning: %s\n' "$SECONDS" "$*" >&2; }

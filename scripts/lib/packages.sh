@@ -25,11 +25,13 @@ apt_install() {
     apt-get install -y -q --no-install-recommends "$@" || die "apt-get install failed"
 }
 
+# The library itself, not its C++ sister or its runtimes, and the headers that it brings its own copy of.
 have_libclang() {
-  local found
+  local library header
   [[ -z ${LIBCLANG_PATH:-} ]] || return 0
-  found=$(find /usr/lib -name 'libclang*.so*' -print -quit 2>/dev/null)
-  [[ -n $found ]]
+  library=$(find /usr/lib \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' \) -print -quit 2>/dev/null)
+  header=$(find -L /usr/lib/clang /usr/lib/llvm* -path '*/clang/*/include/stddef.h' -print -quit 2>/dev/null)
+  [[ -n $library && -n $header ]]
 }
 
 # What building and running needs.

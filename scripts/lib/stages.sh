@@ -6,7 +6,8 @@ STAGE_ROWS=()
 PASSED=0
 FAILED=0
 
-# stage NAME COMMAND…: cargo's own counts are added up; a stage without any counts as one test.
+# stage NAME COMMAND…: cargo's own counts are added up; a stage that runs no tests counts as one, but a test run that
+# found none has failed.
 stage() {
   local name=$1 log=$STATE/logs/test-$1.log started=$SECONDS status=0 passed failed
   shift
@@ -17,7 +18,10 @@ stage() {
   FAILURE_LINES=200 run_logged "$log" timeout --signal=TERM --kill-after=30 "$STAGE_SECONDS" "$@" || status=$?
   passed=$(sum_of passed "$log")
   failed=$(sum_of failed "$log")
-  if ((passed + failed == 0)); then
+  if ((passed + failed == 0)) && grep -q '^test result:' "$log"; then
+    warn "$name ran no test"
+    failed=1
+  elif ((passed + failed == 0)); then
     passed=$((status == 0))
     failed=$((status != 0))
   elif ((status != 0 && failed == 0)); then
