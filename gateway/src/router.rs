@@ -2,6 +2,7 @@
 
 pub mod layers;
 pub mod surface;
+mod unread;
 
 use crate::api::{bedrock, openai};
 use crate::app::App;

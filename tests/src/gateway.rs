@@ -189,6 +189,7 @@ impl Gateway {
             ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", self.url()),
             ("AWS_ENDPOINT_URL_BEDROCK", self.url()),
             ("AWS_REGION", "us-east-1".into()),
+            ("AWS_DEFAULT_REGION", "us-east-1".into()), // boto3 reads only this one
             ("AWS_ACCESS_KEY_ID", self.credential("AWS_ACCESS_KEY_ID").into()),
             ("AWS_SECRET_ACCESS_KEY", self.credential("AWS_SECRET_ACCESS_KEY").into()),
             ("AWS_CA_BUNDLE", ca),

@@ -1,6 +1,7 @@
 //! Every layer, outermost first.
 
 use super::surface::Surface;
+use super::unread::close_after_unread_body;
 use crate::api;
 use crate::error::{Error, ErrorKind};
 use crate::id::RequestId;
@@ -52,6 +53,8 @@ pub fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>, edge: Edge) -
         .layer(from_fn_with_state(edge.clone(), check_head))
         // A panic costs one request, and its caller hears of it in the usual words.
         .layer(from_fn(catch_panic))
+        // Around all that may refuse a body.
+        .layer(from_fn(close_after_unread_body))
         // Outermost: whatever happens inside, the reply has its id, is counted, and a failure is logged once.
         .layer(from_fn_with_state(edge, identify))
 }

@@ -38,6 +38,8 @@ async fn openai_callers_get_openai_errors() {
     openai(send_raw(&client, path, "{\"model\": ").await, 400, "invalid_request_error").await;
     openai(send_raw(&client, path, "[]").await, 400, "invalid_request_error").await;
     openai(client.post(path, &chat(&"x".repeat(BODY_LIMIT), 8)).await, 413, "invalid_request_error").await;
+    // Far more than sockets hold: the client is still sending when it is refused.
+    openai(client.post(path, &chat(&"x".repeat(8 << 20), 8)).await, 413, "invalid_request_error").await;
     let mut nonsense = chat("Hi.", 8);
     nonsense["temperature"] = json!(17);
     let error = openai(client.post(path, &nonsense).await, 400, "invalid_request_error").await;
@@ -79,25 +81,27 @@ async fn bedrock_callers_get_bedrock_errors() {
 #[tokio::test]
 async fn a_wrong_signature_is_refused_and_says_which_step_failed() {
     let stack = stack().await;
-    let unsigned = |authorization: String| {
+    let now = amz_date();
+    let signed = |authorization: String| {
         reqwest::Client::new()
             .post(format!("{}/model/{MODEL}/converse", stack.gateway.url()))
-            .header("x-amz-date", "20300101T000000Z")
+            .header("x-amz-date", &now)
             .header("authorization", authorization)
             .json(&converse("Hi.", 8))
             .send()
     };
     let signature = |key: &str| {
         format!(
-            "AWS4-HMAC-SHA256 Credential={key}/20300101/us-east-1/bedrock/aws4_request, \
+            "AWS4-HMAC-SHA256 Credential={key}/{}/us-east-1/bedrock/aws4_request, \
              SignedHeaders=host;x-amz-date, Signature={}",
+            &now[..8],
             "0".repeat(64)
         )
     };
     let known = stack.gateway.credential("AWS_ACCESS_KEY_ID");
-    let reply = unsigned(signature(known)).await.unwrap();
+    let reply = signed(signature(known)).await.unwrap();
     bedrock(reply, 403, "InvalidSignatureException").await;
-    let reply = unsigned(signature("AKIANOBODYKNOWSTHIS1")).await.unwrap();
+    let reply = signed(signature("AKIANOBODYKNOWSTHIS1")).await.unwrap();
     bedrock(reply, 403, "UnrecognizedClientException").await;
     nothing_was_written_down(&stack).await;
 }
@@ -137,6 +141,12 @@ fn bad_keys(good: &str) -> Vec<String> {
         String::from_utf8(bytes).unwrap()
     };
     vec!["nonsense".into(), flipped(good.len() / 2), flipped(good.len() - 1), format!("{good}x")]
+}
+
+/// Now, as SigV4 writes it.
+fn amz_date() -> String {
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    time::OffsetDateTime::now_utc().format(&format).unwrap()
 }
 
 async fn send_raw(client: &Client, path: &str, body: &'static str) -> Response {
