@@ -7,7 +7,7 @@ import boto3
 
 model = os.environ["CAPROCK_MODEL"]
 question = {
-    "messages": [{"role": "user", "content": [{"text": "What is the capital of France?"}]}],
+    "messages": [{"role": "user", "content": [{"text": "What is gravity?"}]}],
     "inferenceConfig": {"maxTokens": 48, "temperature": 0.0},
 }
 results = []

@@ -6,7 +6,7 @@ import os
 from openai import OpenAI
 
 client = OpenAI(max_retries=0)
-question = [{"role": "user", "content": "What is the capital of France?"}]
+question = [{"role": "user", "content": "What is gravity?"}]
 wanted = {"model": os.environ["CAPROCK_MODEL"], "messages": question, "max_tokens": 48, "temperature": 0}
 results = []
 
