@@ -38,7 +38,7 @@ live_pid() {
 # A restarted machine counts its ticks anew, so the program is looked at as well.
 runs_our_program() {
   local command
-  command=$(tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null) || return 1
+  command=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline") || return 1
   [[ $command == *caprock* ]]
 }
 

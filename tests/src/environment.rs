@@ -30,7 +30,8 @@ pub fn postgres_url() -> String {
 fn file(name: &str, what: &str) -> PathBuf {
     let path = PathBuf::from(required(name, what));
     assert!(path.is_file(), "{name} names {}, which is not there: it should be {what}", path.display());
-    path.canonicalize().unwrap()
+    // Links stay: a virtual environment is known by the path of its Python.
+    std::path::absolute(path).unwrap()
 }
 
 fn required(name: &str, what: &str) -> String {

@@ -149,7 +149,7 @@ mod tests {
             headers.extend_from_slice(&(value.len() as u16).to_be_bytes());
             headers.extend_from_slice(value.as_bytes());
         }
-        let payload = br#"{"role":"assistant"}"#;
+        let payload = br#"{"role": "assistant"}"#; // with the blank, as it was captured
         let mut out = Vec::new();
         out.extend_from_slice(&((PRELUDE + headers.len() + payload.len() + CRC) as u32).to_be_bytes());
         out.extend_from_slice(&(headers.len() as u32).to_be_bytes());
