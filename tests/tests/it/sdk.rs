@@ -34,18 +34,11 @@ async fn check(stack: &Stack, results: Vec<Value>, at_least: usize) {
     assert!(results.len() >= at_least);
     for result in &results {
         let text = result["text"].as_str().unwrap();
-<<<<<<< HEAD
-        // Robust against another wording: words in Latin letters, several of them, and the thing asked about.
-        let words = text.split_whitespace().filter(|word| word.chars().any(|letter| letter.is_ascii_alphabetic()));
-        assert!(words.count() >= 3, "not a sentence: {result}");
-        assert!(text.to_lowercase().contains("gravity"), "not about what was asked: {result}");
-=======
         // Robust against another wording: enough words, some that no English does without, and the thing asked about.
         let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
         let common = ["the", "is", "a", "of", "that"].iter().filter(|word| words.iter().any(|had| had == **word));
         assert!(words.len() >= 15 && common.count() >= 3, "not English: {result}");
         assert!(text.to_lowercase().contains("gravity"), "not an answer: {result}");
->>>>>>> ops
         let record = stack.client().record(result["request_id"].as_str().unwrap()).await;
         assert_eq!(record["outcome"], "completed");
         assert_eq!(record["input_tokens"], result["input_tokens"], "{result} {record}");
