@@ -88,4 +88,14 @@ impl Stack {
         self.prefill.idle().await;
         self.gateway.books().await.closed().await
     }
+
+    /// As [`Stack::at_rest`], and the books hold, to the token, what the engine says it sampled. For a decode worker that
+    /// was not restarted: its count begins with its process.
+    pub async fn balanced(&self) -> Vec<crate::books::Line> {
+        let lines = self.at_rest().await;
+        let booked: i64 = lines.iter().map(|line| line.output_tokens).sum();
+        let sampled = self.decode.metric("caprock_worker_output_tokens_total").await;
+        assert_eq!(booked as f64, sampled, "output tokens on the ledger and out of the engine: {lines:?}");
+        lines
+    }
 }

@@ -40,7 +40,7 @@ async fn prefill_killed_in_mid_transfer_still_gives_a_complete_answer() {
 async fn received(stack: &Stack) -> f64 {
     let text = reqwest::get(format!("http://{}/metrics", stack.decode.address())).await.unwrap().text().await.unwrap();
     let sample = "caprock_worker_handoff_bytes_total{direction=\"received\"}";
-    caprock_tests::worker::value_of(&text, sample).unwrap_or(0.0)
+    caprock_tests::worker::value_of(&text, sample).unwrap_or(0.0) // absent until the first byte
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn gateway_killed(database: Database) {
     }
     stack.decode.idle().await; // a gateway that is gone holds nothing
     stack.gateway.serve().await;
-    let lines = stack.at_rest().await;
+    let lines = stack.balanced().await;
     assert_eq!(lines.len(), 4);
     for line in lines {
         let outcome = line.outcome.as_deref().unwrap();
@@ -189,7 +189,7 @@ async fn sigterm_gives_streams_their_grace_then_ends_them_properly() {
     let status = stack.gateway.process().ended_within(SOON).await;
     assert!(status.success(), "{status}");
 
-    let lines = stack.at_rest().await;
+    let lines = stack.balanced().await;
     let outcome = |id: &str| lines.iter().find(|line| line.request_id == id).and_then(|line| line.outcome.as_deref());
     assert_eq!((outcome(&short_id), outcome(&long_id)), (Some("completed"), Some("shutdown")));
 }

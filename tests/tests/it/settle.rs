@@ -34,7 +34,7 @@ async fn usage_equals_ledger(database: Database) {
         let (id, stream) = client.converse_stream(MODEL, &converse(&text, max_tokens)).await;
         told.push(counts(id, &stream.body("metadata").unwrap()["usage"], "inputTokens", "outputTokens"));
     }
-    let lines = stack.at_rest().await;
+    let lines = stack.balanced().await;
     assert_eq!(lines.len(), told.len());
     for (id, input, output) in told {
         let record = client.record(&id).await;
@@ -93,7 +93,7 @@ async fn a_client_gone_before_the_first_token_pays_for_no_output() {
     socket.write_all(raw_request(&stack, 200).as_bytes()).await.unwrap();
     until("decode holds a slot", SOON, async || (stack.decode.info().await.load.running == 1).then_some(())).await;
     drop(socket);
-    let lines = stack.at_rest().await;
+    let lines = stack.balanced().await;
     assert_eq!(lines.len(), 1);
     assert_eq!((lines[0].outcome.as_deref(), lines[0].output_tokens), (Some("client_gone"), 0));
 }
@@ -105,7 +105,7 @@ async fn a_client_gone_in_mid_stream_pays_for_what_was_generated_and_stops_it() 
     socket.write_all(raw_request(&stack, 5000).as_bytes()).await.unwrap();
     let seen = read_until_count(&mut socket, "chat.completion.chunk", 5).await;
     drop(socket);
-    let lines = stack.at_rest().await;
+    let lines = stack.balanced().await;
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0].outcome.as_deref(), Some("client_gone"));
     assert!(lines[0].output_tokens >= 3 && lines[0].output_tokens < 4000, "{lines:?} after {seen}");
@@ -125,7 +125,7 @@ async fn a_client_gone_at_the_last_byte_pays_for_the_whole_answer() {
         socket.set_zero_linger().unwrap();
         drop(socket);
     }
-    let lines = stack.at_rest().await;
+    let lines = stack.balanced().await;
     assert_eq!(lines.len(), ROUNDS);
     for line in lines {
         assert_eq!(line.outcome.as_deref(), Some("completed"), "{line:?}");
@@ -170,8 +170,8 @@ async fn read_until_count(socket: &mut TcpStream, needle: &str, times: usize) ->
 }
 
 async fn still_works_and_wrote_only(stack: &Stack, lines: usize) {
-    assert_eq!(stack.at_rest().await.len(), lines);
+    assert_eq!(stack.balanced().await.len(), lines);
     let (_, body) = stack.client().chat(&chat("Still there?", 4)).await;
     assert_eq!(body["usage"]["completion_tokens"], 4);
-    assert_eq!(stack.at_rest().await.len(), lines + 1);
+    assert_eq!(stack.balanced().await.len(), lines + 1);
 }
