@@ -1,9 +1,9 @@
 //! Hand-off equality with the real model: a prompt computed in one process and continued in another gives the very
 //! tokens that one process doing both gives.
 
-use caprock_tests::pair::{Pair, local_reason, locally, remotely};
-use caprock_tests::worker::Engine;
-use cluster_protocol::{LocalReason, PrefillPath, TextPart};
+use caprock_tests::pair::{Pair, Secret, local_reason, locally, remotely};
+use caprock_tests::worker::{Engine, WorkerSpec};
+use cluster_protocol::{LocalReason, PrefillPath, Role, TextPart};
 use std::time::Instant;
 
 const OUTPUT_TOKENS: u32 = 20;
@@ -22,7 +22,14 @@ const TEXTS: [&str; 3] = [
 #[tokio::test]
 async fn twenty_greedy_tokens_through_a_handoff_equal_those_of_one_process() {
     let pair = Pair::start(Engine::Llama).await;
+    // The reference is a process of its own, with one thread like the others: both sides can compute at the same time,
+    // each one sequence at a time, and the test takes half as long.
+    let secret = Secret::new();
+    let mut alone = secret.worker(WorkerSpec::new(Role::Decode, "alone-1", Engine::Llama));
+    alone.ready().await;
+    let mut reference = alone.connect().await;
     let mut wire = pair.decode.connect().await;
+    assert_eq!(wire.info.fingerprint, reference.info.fingerprint);
     assert_eq!(wire.info.engine, "llama");
     assert_eq!(wire.info.fingerprint.chunk_tokens as usize, CHUNK_TOKENS);
     let text = TextPart { text: TEXTS.concat(), special: false };
@@ -35,8 +42,12 @@ async fn twenty_greedy_tokens_through_a_handoff_equal_those_of_one_process() {
         let start = index * (tokens.len() - 1500) / LENGTHS.len();
         let prompt = &tokens[start..start + length];
         let begun = Instant::now();
-        let remote = remotely(&mut wire, &format!("req_remote_{length}"), prompt, OUTPUT_TOKENS).await.unwrap();
-        let local = locally(&mut wire, &format!("req_local_{length}"), prompt, OUTPUT_TOKENS).await.unwrap();
+        let (remote_id, local_id) = (format!("req_remote_{length}"), format!("req_local_{length}"));
+        let (remote, local) = tokio::join!(
+            remotely(&mut wire, &remote_id, prompt, OUTPUT_TOKENS),
+            locally(&mut reference, &local_id, prompt, OUTPUT_TOKENS),
+        );
+        let (remote, local) = (remote.unwrap(), local.unwrap());
         let PrefillPath::Remote { prefill_id, kv_bytes, chunks } = &remote.done.path.prefill else {
             panic!("{length} tokens were not computed remotely: {:?}", remote.done.path);
         };
@@ -51,7 +62,7 @@ async fn twenty_greedy_tokens_through_a_handoff_equal_those_of_one_process() {
         }
     }
     assert_eq!(different, [0; 0], "prompts of these lengths differ");
-    drop(wire);
+    drop((wire, reference));
     pair.decode.idle().await;
     pair.prefill.idle().await;
 }
