@@ -1,8 +1,8 @@
 //! One protocol connection over TCP: handshake done, frames sealed, every wait bounded.
 
 use cluster_protocol::{
-    ClusterSecret, Codec, CodecError, Counts, ErrorCode, Hello, Message, PROTOCOL_VERSION, Proof, Welcome, WorkerError,
-    WorkerInfo,
+    ClusterSecret, Codec, CodecError, Counts, ErrorCode, FrameError, Hello, Message, PROTOCOL_VERSION, Proof, Welcome,
+    WorkerError, WorkerInfo,
 };
 use futures::{SinkExt, StreamExt};
 use std::time::Duration;
@@ -81,7 +81,7 @@ impl Connection {
     ) -> Result<(Connection, Hello), ConnectionError> {
         let shake = async {
             let mut connection = Connection::over(stream)?;
-            let Message::Hello(hello) = connection.next().await? else {
+            let Some(Message::Hello(hello)) = connection.next_of_handshake().await? else {
                 return connection.refuse("no hello").await;
             };
             if hello.version != PROTOCOL_VERSION {
@@ -89,7 +89,7 @@ impl Connection {
             }
             let (welcome, session) = Welcome::new(secret, &hello, info());
             connection.send(Message::Welcome(Box::new(welcome))).await?;
-            let Message::Proof(proof) = connection.next().await? else {
+            let Some(Message::Proof(proof)) = connection.next_of_handshake().await? else {
                 return connection.refuse("no proof").await;
             };
             if !session.accepts_client(&proof.proof) {
@@ -104,6 +104,14 @@ impl Connection {
     fn over(stream: TcpStream) -> Result<Connection, ConnectionError> {
         stream.set_nodelay(true).map_err(CodecError::Io)?;
         Ok(Connection { framed: Framed::new(stream, Codec::default()) })
+    }
+
+    /// `None` for a frame that is read only after the handshake: its sender is told so, not just cut off.
+    async fn next_of_handshake(&mut self) -> Result<Option<Message>, ConnectionError> {
+        match self.next().await {
+            Err(ConnectionError::Codec(CodecError::Frame(FrameError::BeforeHandshake(_)))) => Ok(None),
+            next => next.map(Some),
+        }
     }
 
     async fn refuse<T>(mut self, why: &'static str) -> Result<T, ConnectionError> {
