@@ -46,6 +46,7 @@ impl TextStage {
         if let Some((at, stop)) = found {
             let stop = Some(stop.clone());
             self.held.truncate(at);
+            self.partial.clear(); // it came after the stop text
             return Shown { text: std::mem::take(&mut self.held), stop };
         }
         let kept = self.stops.iter().map(|stop| longest_beginning(&self.held, stop)).max().unwrap_or(0);
@@ -113,6 +114,13 @@ mod tests {
         assert_eq!(stage.push(b"hello E"), Shown { text: "hello ".into(), stop: None });
         assert_eq!(stage.push(b"N"), Shown::default());
         assert_eq!(stage.push(b"D and more"), Shown { text: String::new(), stop: Some("END".into()) });
+    }
+
+    #[test]
+    fn a_character_begun_behind_a_stop_text_is_dropped_with_the_rest() {
+        let mut stage = stage(&["END"]);
+        assert_eq!(stage.push(b"so END\xE6\x97"), Shown { text: "so ".into(), stop: Some("END".into()) });
+        assert_eq!(stage.finish(), "");
     }
 
     #[test]
