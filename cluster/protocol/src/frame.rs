@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Before the handshake ends the key is a public constant, so the tag is a checksum. Afterwards each direction has a
-//! key derived from the cluster secret and both nonces, so the tag also authenticates, and the sequence number makes a
+//! key derived from the cluster secret, both nonces and what both sides said of themselves, so the tag also authenticates, and the sequence number makes a
 //! replayed, dropped or reordered frame fail.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};

@@ -51,12 +51,11 @@ impl Connection {
         let shake = async {
             let stream = TcpStream::connect(address).await.map_err(CodecError::Io)?;
             let mut connection = Connection::over(stream)?;
-            let nonce = hello.nonce.clone();
-            connection.send(Message::Hello(hello)).await?;
+            connection.send(Message::Hello(hello.clone())).await?;
             let Message::Welcome(welcome) = connection.next().await? else {
                 return Err(ConnectionError::Handshake("no welcome"));
             };
-            let session = secret.session(&nonce, &welcome.nonce);
+            let session = secret.session(&hello, &welcome.nonce, &welcome.worker);
             if welcome.version != PROTOCOL_VERSION {
                 return Err(ConnectionError::Handshake("another protocol version"));
             }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use cluster_protocol::*;
 use cluster_worker::Worker;
 use cluster_worker::config::Config;
-use cluster_worker::connection::Connection;
+use cluster_worker::connection::{Connection, ConnectionError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,6 +95,28 @@ async fn a_client_without_the_secret_is_told_so_and_served_nothing() {
         assert_eq!(error.code, ErrorCode::Unauthenticated);
         assert!(framed.next().await.is_none(), "closed");
     }
+}
+
+#[tokio::test]
+async fn what_a_worker_says_of_itself_can_not_be_changed_on_its_way() {
+    use futures::{SinkExt, StreamExt};
+    let worker = start(sim("d1")).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (between, upstream) = (listener.local_addr().unwrap(), worker.address());
+    // It holds no secret, but the handshake's frames carry only a checksum that anybody can make.
+    let relay = tokio::spawn(async move {
+        let framed = |stream| tokio_util::codec::Framed::new(stream, Codec::default());
+        let mut down = framed(listener.accept().await.unwrap().0);
+        let mut up = framed(TcpStream::connect(upstream).await.unwrap());
+        up.send(down.next().await.unwrap().unwrap()).await.unwrap();
+        let Some(Ok(Message::Welcome(mut welcome))) = up.next().await else { panic!("no welcome") };
+        welcome.worker.epoch += 1;
+        down.send(Message::Welcome(welcome)).await.unwrap();
+        down.next().await.is_none()
+    });
+    let refused = Connection::connect(between, &secret(), Hello::new(PeerKind::Gateway, "x")).await;
+    assert!(matches!(refused, Err(ConnectionError::Handshake(_))), "{refused:?}");
+    assert!(relay.await.unwrap(), "no proof was sent");
 }
 
 /// What becomes of a message of prefill's; `None` closes the connection.

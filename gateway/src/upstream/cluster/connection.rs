@@ -138,7 +138,7 @@ async fn handshake(socket: TcpStream, peer: &Peer) -> Result<(Framed<TcpStream, 
     if welcome.version != PROTOCOL_VERSION {
         return Err(LinkError::Version(welcome.version));
     }
-    let session = peer.secret.session(&hello.nonce, &welcome.nonce);
+    let session = peer.secret.session(&hello, &welcome.nonce, &welcome.worker);
     if !session.accepts_server(&welcome.proof) {
         return Err(LinkError::WrongSecret);
     }
