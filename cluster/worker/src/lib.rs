@@ -19,6 +19,7 @@ mod receipts;
 mod sampler;
 mod scheduler;
 mod server;
+mod stops;
 pub mod supervise;
 mod text;
 mod validate;

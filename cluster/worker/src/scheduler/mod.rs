@@ -14,6 +14,7 @@ use crate::crash::CrashPlan;
 use crate::engine::{Description, Engine, LoadError};
 use crate::metrics::Metrics;
 use crate::receipts::{Key, Receipts};
+use crate::stops::Stops;
 use cluster_protocol::{
     Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
 };
@@ -166,10 +167,10 @@ impl Scheduler {
     /// or `Error`. With `remote_prefill` the prompt comes through the inbox.
     ///
     /// # Errors
-    /// Overloaded, or shutting down.
+    /// Overloaded, shutting down, or stop texts that can't be looked for.
     pub(crate) fn submit(
         &self,
-        request: Request,
+        mut request: Request,
         remote_prefill: bool,
     ) -> Result<(Ticket, Option<Inbox>), WorkerError> {
         let (events, receiver) = mpsc::channel(match &request {
@@ -186,7 +187,13 @@ impl Scheduler {
         if let Request::Generate(generate) = &request {
             control.grant.store(generate.grant, Ordering::Relaxed);
         }
-        let job = Job { request, events, control: Arc::clone(&control), inbox: steps, submitted: Instant::now() };
+        let stops = match &mut request {
+            Request::Generate(generate) => Stops::new(std::mem::take(&mut generate.stop)),
+            Request::Prefill(_) => Some(Stops::default()),
+        };
+        let stops = stops.ok_or_else(|| failure(ErrorCode::BadRequest, "the stop texts are too many to look for"))?;
+        let job =
+            Job { request, stops, events, control: Arc::clone(&control), inbox: steps, submitted: Instant::now() };
         self.commands.try_send(Command::Run(job)).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => failure(ErrorCode::Overloaded, "the worker's queue is full"),
             mpsc::error::TrySendError::Closed(_) => failure(ErrorCode::ShuttingDown, "the engine has ended"),
