@@ -15,6 +15,7 @@ mod crash;
 mod engine;
 mod handoff;
 mod metrics;
+mod pool;
 mod receipts;
 mod sampler;
 mod scheduler;
