@@ -95,9 +95,15 @@ impl Connection {
                 return connection.refuse("the client does not hold the cluster secret").await;
             }
             connection.framed.codec_mut().secure_server(&session);
+            connection.limit_kv_chunk(0); // they only ever leave a server
             Ok((connection, hello))
         };
         timeout(HANDSHAKE, shake).await.map_err(|_| ConnectionError::TimedOut)?
+    }
+
+    /// Most bytes that a KV chunk's frame may bring from now on.
+    pub(crate) fn limit_kv_chunk(&mut self, bytes: usize) {
+        self.framed.codec_mut().limit_kv_chunk(bytes);
     }
 
     fn over(stream: TcpStream) -> Result<Connection, ConnectionError> {

@@ -8,8 +8,8 @@ use crate::engine::Description;
 use crate::pool::Pool;
 use crate::scheduler::{HandoffStep, Inbox};
 use cluster_protocol::{
-    Binding, ClusterSecret, CodecError, ErrorCode, Generate, Handoff, Hello, LocalReason, Message, PeerKind, Prefill,
-    WorkerInfo, prompt_digest,
+    Binding, ClusterSecret, CodecError, ErrorCode, Generate, Handoff, Hello, KvChunk, LocalReason, Message, PeerKind,
+    Prefill, WorkerInfo, prompt_digest,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -107,11 +107,13 @@ impl PrefillPeers {
         let hello = Hello::new(PeerKind::Decode, self.own_id.clone());
         let connected = tokio::time::timeout(self.connect_within, Connection::connect(address, &self.secret, hello));
         let connected = connected.await.map_err(|_| Failed::new(LocalReason::Unreachable, "timed out"))?;
-        let (connection, info) =
+        let (mut connection, info) =
             connected.map_err(|error| Failed { reason: LocalReason::Unreachable, detail: error.to_string() })?;
         if info.fingerprint != worker.fingerprint {
             return Err(Failed::new(LocalReason::FingerprintMismatch, "another model, build or setting"));
         }
+        let chunk_tokens = worker.fingerprint.chunk_tokens;
+        connection.limit_kv_chunk(KvChunk::most_payload(chunk_tokens, worker.kv_bytes_per_token));
         Ok(Peer { connection, info })
     }
 

@@ -144,5 +144,6 @@ async fn handshake(socket: TcpStream, peer: &Peer) -> Result<(Framed<TcpStream, 
     }
     framed.send(Message::Proof(Proof { proof: session.client_proof() })).await?;
     framed.codec_mut().secure_client(&session);
+    framed.codec_mut().limit_kv_chunk(0); // they go to decode workers only
     Ok((framed, welcome.worker))
 }
