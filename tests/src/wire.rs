@@ -46,7 +46,7 @@ impl Wire {
         let Some(Ok(Message::Welcome(welcome))) = framed.next().await else {
             return Err("no welcome".into());
         };
-        let session = secret.session(&hello.nonce, &welcome.nonce);
+        let session = secret.session(&hello, &welcome.nonce, &welcome.worker);
         if !session.accepts_server(&welcome.proof) {
             return Err("the worker does not hold the secret".into());
         }

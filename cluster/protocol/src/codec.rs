@@ -33,6 +33,12 @@ impl Codec {
         self.opener.rekey(session.server_key);
     }
 
+    /// Most bytes that a KV chunk frame may bring; see [`KvChunk::most_payload`](crate::KvChunk::most_payload). 0 where
+    /// none belongs.
+    pub fn limit_kv_chunk(&mut self, bytes: usize) {
+        self.opener.limit_kv_chunk(bytes);
+    }
+
     /// On the listening side, after the `Proof` was read and accepted.
     pub fn secure_server(&mut self, session: &Session) {
         self.sealer.rekey(session.server_key);

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Before the handshake ends the key is a public constant, so the tag is a checksum. Afterwards each direction has a
-//! key derived from the cluster secret and both nonces, so the tag also authenticates, and the sequence number makes a
+//! key derived from the cluster secret, both nonces and what both sides said of themselves, so the tag also authenticates, and the sequence number makes a
 //! replayed, dropped or reordered frame fail.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -136,6 +136,7 @@ pub struct Opener {
     key: [u8; 32],
     next: u64,
     keyed: bool,
+    most_kv_chunk: usize,
 }
 
 impl Default for Sealer {
@@ -146,7 +147,7 @@ impl Default for Sealer {
 
 impl Default for Opener {
     fn default() -> Self {
-        Opener { key: open_key(), next: 0, keyed: false }
+        Opener { key: open_key(), next: 0, keyed: false, most_kv_chunk: MAX_KV_CHUNK_BYTES }
     }
 }
 
@@ -189,6 +190,20 @@ impl Opener {
         self.keyed = true;
     }
 
+    /// Refuse KV chunk frames with a payload over `bytes`, or over [`MAX_KV_CHUNK_BYTES`]: memory for a frame is taken
+    /// once its header has come.
+    pub fn limit_kv_chunk(&mut self, bytes: usize) {
+        self.most_kv_chunk = bytes.min(MAX_KV_CHUNK_BYTES);
+    }
+
+    fn limit(&self, kind: Kind) -> usize {
+        match kind {
+            _ if !self.keyed => MAX_HANDSHAKE_BYTES,
+            Kind::KvChunk => self.most_kv_chunk,
+            kind => kind.max_payload(),
+        }
+    }
+
     /// Takes the next whole frame off the front of `input`; `None` until all of it is there.
     ///
     /// The length is checked against the kind's limit before any of the payload is waited for.
@@ -212,8 +227,7 @@ impl Opener {
         if !self.keyed && !kind.is_handshake() {
             return Err(FrameError::BeforeHandshake(kind));
         }
-        let limit = if self.keyed { kind.max_payload() } else { MAX_HANDSHAKE_BYTES };
-        if bytes > limit {
+        if bytes > self.limit(kind) {
             return Err(FrameError::TooLong { kind, bytes });
         }
         if sequence != self.next {
@@ -310,6 +324,18 @@ mod tests {
         header.put_u8(Kind::Token as u8);
         header.put_slice(&[0; HEADER_BYTES - 5]);
         assert!(matches!(opener().open(&mut header), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_kv_chunk_over_what_was_expected_is_refused_before_its_bytes_come() {
+        let chunk = sealed(&[0; 100]);
+        let mut limited = opener();
+        limited.limit_kv_chunk(99);
+        let mut header = BytesMut::from(&chunk[..HEADER_BYTES]);
+        let refused = limited.open(&mut header);
+        assert_eq!(refused, Err(FrameError::TooLong { kind: Kind::KvChunk, bytes: 100 }));
+        limited.limit_kv_chunk(100);
+        assert!(limited.open(&mut chunk.clone()).unwrap().is_some());
     }
 
     #[test]

@@ -134,13 +134,14 @@ impl ClusterSecret {
             .then(|| ClusterSecret(blake3::derive_key("caprock cluster secret v1", text.as_bytes())))
     }
 
-    /// Keys and proofs of one connection; both nonces as sent (hex).
-    pub fn session(&self, client_nonce: &str, server_nonce: &str) -> Session {
+    /// Keys and proofs of one connection. They depend on every field that both sides said, so one changed on its way
+    /// (its frames carry but a checksum yet) makes the proofs and keys differ.
+    pub fn session(&self, hello: &Hello, server_nonce: &str, worker: &WorkerInfo) -> Session {
         let derive = |label: &str| {
             let mut hasher = blake3::Hasher::new_keyed(&self.0);
-            for part in [label, client_nonce, server_nonce] {
+            for part in [label.as_bytes(), &json(hello), server_nonce.as_bytes(), &json(worker)] {
                 hasher.update(&(part.len() as u64).to_le_bytes());
-                hasher.update(part.as_bytes());
+                hasher.update(part);
             }
             *hasher.finalize().as_bytes()
         };
@@ -153,7 +154,7 @@ impl ClusterSecret {
     }
 }
 
-/// What both ends derive from the secret and the two nonces.
+/// What both ends derive from the secret and from what each said of itself.
 #[derive(Clone)]
 pub struct Session {
     client_proof: [u8; 32],
@@ -196,6 +197,11 @@ fn matches(expected: &[u8; 32], hex_text: &str) -> bool {
     hex::decode(hex_text).is_ok_and(|given| bool::from(expected[..].ct_eq(&given)))
 }
 
+/// The very bytes on the wire: fields in their order, numbers and texts that have one form only.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default() // can't fail: no maps, no floats
+}
+
 /// 32 fresh random bytes in hex.
 pub(crate) fn nonce() -> String {
     hex::encode(rand::random::<[u8; 32]>())
@@ -212,7 +218,7 @@ impl Welcome {
     /// The answer to `hello`, with a fresh nonce, and the session that both now share.
     pub fn new(secret: &ClusterSecret, hello: &Hello, worker: WorkerInfo) -> (Welcome, Session) {
         let nonce = nonce();
-        let session = secret.session(&hello.nonce, &nonce);
+        let session = secret.session(hello, &nonce, &worker);
         let proof = session.server_proof();
         (Welcome { version: PROTOCOL_VERSION, nonce, worker, proof }, session)
     }
@@ -222,16 +228,95 @@ impl Welcome {
 mod tests {
     use super::*;
 
+    fn secret(letter: &str) -> ClusterSecret {
+        ClusterSecret::new(&letter.repeat(32)).unwrap()
+    }
+
+    fn hello() -> Hello {
+        Hello { version: PROTOCOL_VERSION, peer: PeerKind::Gateway, peer_id: "g1".into(), nonce: "aa".into() }
+    }
+
+    fn worker() -> WorkerInfo {
+        let fingerprint = Fingerprint {
+            engine: "llama".into(),
+            build: "1".into(),
+            model_sha256: "00".into(),
+            kv_type: "f16".into(),
+            flash_attention: true,
+            kv_unified: true,
+            chunk_tokens: 256,
+        };
+        WorkerInfo {
+            worker_id: "d1".into(),
+            role: Role::Decode,
+            engine: "llama".into(),
+            model: "m".into(),
+            fingerprint,
+            card_digest: "11".into(),
+            epoch: 7,
+            context_tokens: 1024,
+            slots: 8,
+            cells: 4096,
+            load: Load::default(),
+        }
+    }
+
     #[test]
     fn only_the_same_secret_and_nonces_prove() {
-        let secret = ClusterSecret::new(&"s".repeat(32)).unwrap();
-        let other = ClusterSecret::new(&"t".repeat(32)).unwrap();
-        let session = secret.session("aa", "bb");
-        assert!(session.accepts_client(&secret.session("aa", "bb").client_proof()));
-        assert!(!session.accepts_client(&other.session("aa", "bb").client_proof()));
-        assert!(!session.accepts_client(&secret.session("aab", "b").client_proof()));
+        let session = secret("s").session(&hello(), "bb", &worker());
+        assert!(session.accepts_client(&secret("s").session(&hello(), "bb", &worker()).client_proof()));
+        assert!(!session.accepts_client(&secret("t").session(&hello(), "bb", &worker()).client_proof()));
+        assert!(!session.accepts_client(&secret("s").session(&hello(), "b", &worker()).client_proof()));
         assert!(!session.accepts_client(&session.server_proof()), "a reflected proof");
         assert!(!session.accepts_server("not hex"));
+    }
+
+    #[test]
+    fn a_change_of_any_field_of_hello_or_worker_fails_proofs_and_keys() {
+        let session = secret("s").session(&hello(), "bb", &worker());
+        let differs = |hello: &Hello, worker: &WorkerInfo, what: &str| {
+            let other = secret("s").session(hello, "bb", worker);
+            assert!(!session.accepts_server(&other.server_proof()), "{what}");
+            assert!(!session.accepts_client(&other.client_proof()), "{what}");
+            assert!(session.client_key != other.client_key && session.server_key != other.server_key, "{what}");
+        };
+        for (path, edited) in edits(&hello()) {
+            differs(&edited, &worker(), &path);
+        }
+        let edits = edits(&worker());
+        assert_eq!(edits.len(), 19, "every leaf of the worker's fields");
+        for (path, edited) in edits {
+            differs(&hello(), &edited, &path);
+        }
+    }
+
+    /// `value` with each of its leaves changed, one at a time, named by the leaf's path.
+    fn edits<T: Serialize + serde::de::DeserializeOwned>(value: &T) -> Vec<(String, T)> {
+        use serde_json::Value;
+        fn leaves(value: &Value, path: &str, out: &mut Vec<String>) {
+            match value {
+                Value::Object(fields) => fields.iter().for_each(|(k, v)| leaves(v, &format!("{path}/{k}"), out)),
+                _ => out.push(path.to_owned()),
+            }
+        }
+        let json = serde_json::to_value(value).unwrap();
+        let mut paths = Vec::new();
+        leaves(&json, "", &mut paths);
+        let edit = |path: String| {
+            let mut edited = json.clone();
+            let leaf = edited.pointer_mut(&path).unwrap();
+            *leaf = match &*leaf {
+                Value::Bool(flag) => Value::Bool(!flag),
+                Value::Number(number) => Value::from(number.as_u64().unwrap() + 1),
+                Value::String(text) if text == "decode" => "prefill".into(),
+                Value::String(text) if text == "gateway" => "tool".into(),
+                Value::String(text) => format!("{text}x").into(),
+                other => panic!("{other} at {path}"),
+            };
+            let edited = serde_json::from_value(edited).unwrap();
+            (path, edited)
+        };
+        paths.into_iter().map(edit).collect()
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl KvChunk {
     /// Bytes before `data`.
     pub const HEAD_BYTES: usize = 32 + 4 + 4 + 32;
 
+    /// Most bytes of the payload of a chunk of `tokens` positions that [`Handoff`] accepts.
+    pub fn most_payload(tokens: u32, bytes_per_token: usize) -> usize {
+        Self::HEAD_BYTES.saturating_add(most_data(tokens, bytes_per_token))
+    }
+
     /// A chunk with its digest computed.
     pub fn new(binding: [u8; 32], start: u32, end: u32, data: Bytes) -> KvChunk {
         KvChunk { binding, start, end, digest: *blake3::hash(&data).as_bytes(), data }
@@ -115,6 +120,11 @@ impl KvChunk {
         chunk.data = payload;
         Ok(chunk)
     }
+}
+
+/// Beside the cells an engine writes a head of its own.
+fn most_data(tokens: u32, bytes_per_token: usize) -> usize {
+    (tokens as usize).saturating_mul(bytes_per_token).saturating_add(64 << 10)
 }
 
 /// One chunk as the commit names it.
@@ -213,7 +223,7 @@ impl Handoff {
             return Err(HandoffError::BadRange { start, end, prompt_tokens: self.prompt_tokens });
         }
         let tokens = end - start;
-        let limit = (tokens as usize).saturating_mul(self.max_bytes_per_token).saturating_add(64 << 10);
+        let limit = most_data(tokens, self.max_bytes_per_token);
         if chunk.data.len() > limit {
             return Err(HandoffError::TooLarge { bytes: chunk.data.len(), tokens });
         }

@@ -27,6 +27,7 @@ mod frame;
 mod generate;
 mod handshake;
 mod kv;
+pub mod limits;
 mod message;
 mod model;
 

@@ -1,8 +1,8 @@
 //! One protocol connection over TCP: handshake done, frames sealed, every wait bounded.
 
 use cluster_protocol::{
-    ClusterSecret, Codec, CodecError, Counts, ErrorCode, Hello, Message, PROTOCOL_VERSION, Proof, Welcome, WorkerError,
-    WorkerInfo,
+    ClusterSecret, Codec, CodecError, Counts, ErrorCode, FrameError, Hello, Message, PROTOCOL_VERSION, Proof, Welcome,
+    WorkerError, WorkerInfo,
 };
 use futures::{SinkExt, StreamExt};
 use std::time::Duration;
@@ -51,12 +51,11 @@ impl Connection {
         let shake = async {
             let stream = TcpStream::connect(address).await.map_err(CodecError::Io)?;
             let mut connection = Connection::over(stream)?;
-            let nonce = hello.nonce.clone();
-            connection.send(Message::Hello(hello)).await?;
+            connection.send(Message::Hello(hello.clone())).await?;
             let Message::Welcome(welcome) = connection.next().await? else {
                 return Err(ConnectionError::Handshake("no welcome"));
             };
-            let session = secret.session(&nonce, &welcome.nonce);
+            let session = secret.session(&hello, &welcome.nonce, &welcome.worker);
             if welcome.version != PROTOCOL_VERSION {
                 return Err(ConnectionError::Handshake("another protocol version"));
             }
@@ -81,7 +80,7 @@ impl Connection {
     ) -> Result<(Connection, Hello), ConnectionError> {
         let shake = async {
             let mut connection = Connection::over(stream)?;
-            let Message::Hello(hello) = connection.next().await? else {
+            let Some(Message::Hello(hello)) = connection.next_of_handshake().await? else {
                 return connection.refuse("no hello").await;
             };
             if hello.version != PROTOCOL_VERSION {
@@ -89,21 +88,35 @@ impl Connection {
             }
             let (welcome, session) = Welcome::new(secret, &hello, info());
             connection.send(Message::Welcome(Box::new(welcome))).await?;
-            let Message::Proof(proof) = connection.next().await? else {
+            let Some(Message::Proof(proof)) = connection.next_of_handshake().await? else {
                 return connection.refuse("no proof").await;
             };
             if !session.accepts_client(&proof.proof) {
                 return connection.refuse("the client does not hold the cluster secret").await;
             }
             connection.framed.codec_mut().secure_server(&session);
+            connection.limit_kv_chunk(0); // they only ever leave a server
             Ok((connection, hello))
         };
         timeout(HANDSHAKE, shake).await.map_err(|_| ConnectionError::TimedOut)?
     }
 
+    /// Most bytes that a KV chunk's frame may bring from now on.
+    pub(crate) fn limit_kv_chunk(&mut self, bytes: usize) {
+        self.framed.codec_mut().limit_kv_chunk(bytes);
+    }
+
     fn over(stream: TcpStream) -> Result<Connection, ConnectionError> {
         stream.set_nodelay(true).map_err(CodecError::Io)?;
         Ok(Connection { framed: Framed::new(stream, Codec::default()) })
+    }
+
+    /// `None` for a frame that is read only after the handshake: its sender is told so, not just cut off.
+    async fn next_of_handshake(&mut self) -> Result<Option<Message>, ConnectionError> {
+        match self.next().await {
+            Err(ConnectionError::Codec(CodecError::Frame(FrameError::BeforeHandshake(_)))) => Ok(None),
+            next => next.map(Some),
+        }
     }
 
     async fn refuse<T>(mut self, why: &'static str) -> Result<T, ConnectionError> {

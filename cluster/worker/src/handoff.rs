@@ -5,17 +5,14 @@
 
 use crate::connection::{Connection, ConnectionError};
 use crate::engine::Description;
+use crate::pool::Pool;
 use crate::scheduler::{HandoffStep, Inbox};
 use cluster_protocol::{
-    Binding, ClusterSecret, CodecError, ErrorCode, Generate, Handoff, Hello, LocalReason, Message, PeerKind, Prefill,
-    WorkerInfo, prompt_digest,
+    Binding, ClusterSecret, CodecError, ErrorCode, Generate, Handoff, Hello, KvChunk, LocalReason, Message, PeerKind,
+    Prefill, WorkerInfo, prompt_digest,
 };
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-/// Cleanly ended connections kept per prefill worker.
-const POOLED: usize = 8;
 
 /// The prefill workers this worker knows, by id.
 pub(crate) struct PrefillPeers {
@@ -25,7 +22,7 @@ pub(crate) struct PrefillPeers {
     connect_within: Duration,
     /// Longest wait for the next frame.
     frame_within: Duration,
-    pool: Mutex<HashMap<String, Vec<Peer>>>,
+    pool: Pool<Peer>,
 }
 
 struct Peer {
@@ -68,7 +65,7 @@ impl PrefillPeers {
         connect_within: Duration,
         frame_within: Duration,
     ) -> PrefillPeers {
-        PrefillPeers { addresses, secret, own_id, connect_within, frame_within, pool: Mutex::default() }
+        PrefillPeers { addresses, secret, own_id, connect_within, frame_within, pool: Pool::default() }
     }
 
     /// Fetches a prompt's KV cache into `inbox`, to its commit or to a reason why not. Dropping the future closes the
@@ -77,6 +74,9 @@ impl PrefillPeers {
         let Err(failed) = self.pull(&wanted, worker, &inbox).await else {
             return;
         };
+        if failed.is_transport() {
+            self.pool.forget(&wanted.prefill_id);
+        }
         tracing::warn!(
             request_id = wanted.request_id,
             prefill_id = wanted.prefill_id,
@@ -90,11 +90,11 @@ impl PrefillPeers {
     async fn pull(&self, wanted: &Wanted, worker: &Description, inbox: &Inbox) -> Result<(), Failed> {
         let address = self.addresses.get(&wanted.prefill_id);
         let address = address.ok_or_else(|| Failed::new(LocalReason::UnknownPrefill, "no such id"))?;
-        if let Some(peer) = self.take(&wanted.prefill_id) {
+        if let Some(peer) = self.pool.take(&wanted.prefill_id, Instant::now()) {
             match self.begin(peer, wanted, worker).await {
                 Ok((peer, handoff)) => return self.receive(peer, handoff, wanted, inbox).await,
-                // It may have died in the pool, which shows only now; then a fresh one is tried.
-                Err(failed) if failed.reason == LocalReason::Interrupted => {}
+                // It died in the pool, which shows only now, and so most likely did the others: once, a fresh one.
+                Err(failed) if failed.reason == LocalReason::Interrupted => self.pool.forget(&wanted.prefill_id),
                 Err(failed) => return Err(failed),
             }
         }
@@ -107,11 +107,13 @@ impl PrefillPeers {
         let hello = Hello::new(PeerKind::Decode, self.own_id.clone());
         let connected = tokio::time::timeout(self.connect_within, Connection::connect(address, &self.secret, hello));
         let connected = connected.await.map_err(|_| Failed::new(LocalReason::Unreachable, "timed out"))?;
-        let (connection, info) =
+        let (mut connection, info) =
             connected.map_err(|error| Failed { reason: LocalReason::Unreachable, detail: error.to_string() })?;
         if info.fingerprint != worker.fingerprint {
             return Err(Failed::new(LocalReason::FingerprintMismatch, "another model, build or setting"));
         }
+        let chunk_tokens = worker.fingerprint.chunk_tokens;
+        connection.limit_kv_chunk(KvChunk::most_payload(chunk_tokens, worker.kv_bytes_per_token));
         Ok(Peer { connection, info })
     }
 
@@ -160,23 +162,11 @@ impl PrefillPeers {
                     handoff.commit(&commit).map_err(Failed::bad)?;
                     let (first_token, prefill_us) = (commit.first_token.id, commit.prefill_us);
                     inbox.send(HandoffStep::Commit { first_token, prefill_us, begun }).await;
-                    self.put_back(&wanted.prefill_id, peer);
+                    self.pool.put_back(&wanted.prefill_id, peer, Instant::now());
                     return Ok(());
                 }
                 other => return Err(Failed::out_of_turn(&other)),
             }
-        }
-    }
-
-    fn take(&self, prefill_id: &str) -> Option<Peer> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner).get_mut(prefill_id)?.pop()
-    }
-
-    fn put_back(&self, prefill_id: &str, peer: Peer) {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = pool.entry(prefill_id.to_owned()).or_default();
-        if idle.len() < POOLED {
-            idle.push(peer);
         }
     }
 }
@@ -190,6 +180,20 @@ struct Failed {
 impl Failed {
     fn new(reason: LocalReason, detail: &str) -> Failed {
         Failed { reason, detail: detail.to_owned() }
+    }
+
+    /// Whether the way to the worker failed, rather than what came on it.
+    fn is_transport(&self) -> bool {
+        match self.reason {
+            LocalReason::Unreachable | LocalReason::TimedOut | LocalReason::Interrupted => true,
+            LocalReason::NoneConfigured
+            | LocalReason::NoneHealthy
+            | LocalReason::ShortPrompt
+            | LocalReason::UnknownPrefill
+            | LocalReason::FingerprintMismatch
+            | LocalReason::Refused
+            | LocalReason::BadHandoff => false,
+        }
     }
 
     fn bad(error: cluster_protocol::HandoffError) -> Failed {

@@ -1,9 +1,11 @@
 //! From token bytes to text that may be shown: whole characters, and nothing that may yet turn out to be a stop text.
 
+use crate::stops::Stops;
+
 /// The text stage of one answer.
 #[derive(Debug)]
 pub(crate) struct TextStage {
-    stops: Vec<String>,
+    stops: Stops,
     /// Bytes of a character that is not complete yet; at most three.
     partial: Vec<u8>,
     /// Whole characters that may begin a stop text.
@@ -20,7 +22,7 @@ pub(crate) struct Shown {
 }
 
 impl TextStage {
-    pub(crate) fn new(stops: Vec<String>) -> TextStage {
+    pub(crate) fn new(stops: Stops) -> TextStage {
         TextStage { stops, partial: Vec::new(), held: String::new() }
     }
 
@@ -29,9 +31,10 @@ impl TextStage {
         self.partial.extend_from_slice(bytes);
         let whole = whole_characters(&self.partial);
         let rest = self.partial.split_off(whole);
+        let before = self.held.len();
         self.held.push_str(&String::from_utf8_lossy(&self.partial));
         self.partial = rest;
-        self.release()
+        self.release(before)
     }
 
     /// The answer ends here: what was held back is part of it.
@@ -41,23 +44,16 @@ impl TextStage {
         std::mem::take(&mut self.held)
     }
 
-    fn release(&mut self) -> Shown {
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str()).map(|at| (at, stop))).min();
-        if let Some((at, stop)) = found {
-            let stop = Some(stop.clone());
-            self.held.truncate(at);
-            return Shown { text: std::mem::take(&mut self.held), stop };
+    /// `before` bytes of what is held were looked at already.
+    fn release(&mut self, before: usize) -> Shown {
+        if let Some((end, stop)) = self.stops.find(&self.held[before..]) {
+            self.held.truncate(before + end - stop.len());
+            self.partial.clear(); // it came after the stop text
+            return Shown { text: std::mem::take(&mut self.held), stop: Some(stop) };
         }
-        let kept = self.stops.iter().map(|stop| longest_beginning(&self.held, stop)).max().unwrap_or(0);
-        let held = self.held.split_off(self.held.len() - kept);
+        let held = self.held.split_off(self.held.len() - self.stops.begun());
         Shown { text: std::mem::replace(&mut self.held, held), stop: None }
     }
-}
-
-/// Length in bytes of the longest end of `text` that is a beginning of `stop`, but not all of it.
-fn longest_beginning(text: &str, stop: &str) -> usize {
-    let longest = stop.len().saturating_sub(1).min(text.len());
-    (1..=longest).rev().find(|length| text.as_bytes().ends_with(&stop.as_bytes()[..*length])).unwrap_or(0)
 }
 
 /// How many of `bytes` may be decoded now; only a character that could still be completed is left.
@@ -81,7 +77,7 @@ mod tests {
     use super::*;
 
     fn stage(stops: &[&str]) -> TextStage {
-        TextStage::new(stops.iter().map(|stop| (*stop).to_owned()).collect())
+        TextStage::new(Stops::new(stops.iter().map(|stop| (*stop).to_owned()).collect()).unwrap())
     }
 
     #[test]
@@ -116,6 +112,13 @@ mod tests {
     }
 
     #[test]
+    fn a_character_begun_behind_a_stop_text_is_dropped_with_the_rest() {
+        let mut stage = stage(&["END"]);
+        assert_eq!(stage.push(b"so END\xE6\x97"), Shown { text: "so ".into(), stop: Some("END".into()) });
+        assert_eq!(stage.finish(), "");
+    }
+
+    #[test]
     fn a_beginning_that_does_not_go_on_is_shown() {
         let mut stage = stage(&["aab"]);
         assert_eq!(stage.push(b"xaa").text, "x");
@@ -126,8 +129,41 @@ mod tests {
     }
 
     #[test]
-    fn the_earliest_stop_wins() {
-        assert_eq!(stage(&["c", "b"]).push(b"abc"), Shown { text: "a".into(), stop: Some("b".into()) });
+    fn the_stop_that_is_whole_first_wins_and_of_two_the_longer_however_tokens_cut_the_text() {
+        let cases: [(&[&str], &str, &str); 4] = [
+            (&["c", "b"], "a", "b"),
+            (&["abcd", "bc"], "a", "bc"),
+            (&["bc", "abc"], "", "abc"),
+            (&["bcd", "b"], "a", "b"),
+        ];
+        for (stops, text, stop) in cases {
+            for size in 1..=4 {
+                let (mut stage, mut shown) = (stage(stops), String::new());
+                let found = b"abcd".chunks(size).find_map(|bytes| {
+                    let piece = stage.push(bytes);
+                    shown.push_str(&piece.text);
+                    piece.stop
+                });
+                assert_eq!((shown.as_str(), found.as_deref()), (text, Some(stop)), "{stops:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_and_as_long_stops_as_are_allowed_are_looked_for() {
+        use cluster_protocol::limits;
+        // The hardest there are: any text goes along with all of them to their last bytes.
+        let stops: Vec<String> = (0..limits::MAX_STOPS).map(|at| format!("{}{at:04}", "a".repeat(22))).collect();
+        assert!(limits::takes_stops(&stops));
+        let mut stage = stage(&stops.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut shown = String::new();
+        for _ in 0..20_000 {
+            let piece = stage.push(b"a");
+            assert_eq!(piece.stop, None);
+            shown.push_str(&piece.text);
+        }
+        assert_eq!(shown.len(), 20_000 - 22);
+        assert_eq!(stage.push(b"2499"), Shown { text: String::new(), stop: Some(stops[2499].clone()) });
     }
 
     #[test]

@@ -2,14 +2,9 @@
 
 use crate::engine::Description;
 use crate::scheduler::failure;
-use cluster_protocol::{ErrorCode, Generate, Prefill, Sampling, Tokenize, WorkerError, prompt_digest};
+use cluster_protocol::{ErrorCode, Generate, Prefill, Sampling, Tokenize, WorkerError, limits, prompt_digest};
 
 const MAX_ID_BYTES: usize = 256;
-const MAX_STOPS: usize = 64;
-const MAX_STOP_BYTES: usize = 1024;
-const MAX_TEXT_PARTS: usize = 16_384;
-/// Tokenising takes turns with decode steps, so its length is bounded; this is some 250,000 tokens.
-const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// A prompt must leave room for one token; `max_tokens` beyond the context is cut, and the answer then ends with
 /// `ContextFull`.
@@ -23,9 +18,8 @@ pub(crate) fn generate(request: &Generate, worker: &Description) -> Result<(), W
     if request.max_tokens == 0 || request.grant == 0 || request.grant > request.max_tokens {
         return Err(bad("the grant must be from 1 to max_tokens"));
     }
-    let stop_fits = |stop: &String| !stop.is_empty() && stop.len() <= MAX_STOP_BYTES;
-    if request.stop.len() > MAX_STOPS || !request.stop.iter().all(stop_fits) {
-        return Err(bad("too many stop texts, or one is empty or too long"));
+    if !limits::takes_stops(&request.stop) {
+        return Err(bad("too many or too long stop texts, or an empty one"));
     }
     Ok(())
 }
@@ -52,9 +46,8 @@ pub(crate) fn prefill(request: &Prefill, worker: &Description, epoch: u64) -> Re
 }
 
 pub(crate) fn tokenize(request: &Tokenize) -> Result<(), WorkerError> {
-    let bytes: usize = request.parts.iter().map(|part| part.text.len()).sum();
-    if request.parts.len() > MAX_TEXT_PARTS || bytes > MAX_TEXT_BYTES {
-        return Err(bad("too many parts, or too long"));
+    if !limits::takes_text(&request.parts) {
+        return Err(failure(ErrorCode::TooLong, "the text is too long to be tokenised"));
     }
     Ok(())
 }

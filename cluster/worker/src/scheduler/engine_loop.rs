@@ -1,11 +1,11 @@
-//! The engine thread: one turn after the other, each at most one KV import, one decode step of all answers, and one
-//! chunk of one prompt. Answers come before prompts, so a long prompt stalls them by one chunk at most.
+//! The engine thread: one turn after the other, each at most one KV import, one decode step of all answers, one chunk
+//! of one prompt, and one text to tokenise. Answers come before prompts, so a long prompt stalls them by one chunk at most.
 
 use super::capacity::Capacity;
 use super::endings::Ending;
 use super::job::Job;
 use super::sequence::{Sequence, Stage, Work};
-use super::{Command, Options, Shared};
+use super::{Command, Options, Shared, Text, failure};
 use crate::crash::Crasher;
 use crate::engine::{BatchToken, Engine, EngineError};
 use crate::sampler::Sampler;
@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 
 /// How long the thread sleeps at most while requests wait for something outside: a reader, an inbox, an extension.
 const NAP: Duration = Duration::from_millis(50);
+/// Texts that wait to be tokenised; each may be 1 MiB long.
+const TEXTS: usize = 64;
 
 pub(super) struct EngineLoop {
     pub(super) engine: Box<dyn Engine>,
@@ -26,6 +28,8 @@ pub(super) struct EngineLoop {
     pub(super) options: Options,
     /// First come, first served.
     waiting: VecDeque<Job>,
+    /// One of them a turn, since a long one takes longer than a step.
+    texts: VecDeque<Text>,
     /// In the order of their admission.
     pub(super) live: Vec<Sequence>,
     pub(super) capacity: Capacity,
@@ -51,6 +55,7 @@ impl EngineLoop {
             crasher: Crasher(options.crash),
             sampler: Sampler::default(),
             waiting: VecDeque::new(),
+            texts: VecDeque::new(),
             live: Vec::new(),
             batch: Vec::new(),
             engine,
@@ -72,8 +77,9 @@ impl EngineLoop {
             let imported = self.import_one();
             let stepped = self.decode_step();
             let evaluated = self.prefill_chunk();
+            let tokenised = self.tokenise_one();
             self.publish();
-            if imported || stepped || evaluated {
+            if imported || stepped || evaluated || tokenised {
                 continue;
             }
             if self.live.is_empty() && self.waiting.is_empty() {
@@ -89,15 +95,28 @@ impl EngineLoop {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Run(job)) => self.enqueue(job),
-                Ok(Command::Tokenize(parts, reply)) => {
-                    let ids: Result<Vec<Vec<u32>>, EngineError> =
-                        parts.iter().map(|part| self.engine.tokenize(part)).collect();
-                    let _ = reply.send(ids.map(|ids| ids.concat())); // nobody waits for it any more: fine
+                Ok(Command::Tokenize(text)) if self.texts.len() < TEXTS => self.texts.push_back(text),
+                Ok(Command::Tokenize(text)) => {
+                    text.answer(Err(failure(ErrorCode::Overloaded, "too many texts wait to be tokenised")));
                 }
                 Err(mpsc::error::TryRecvError::Empty) => return true,
                 Err(mpsc::error::TryRecvError::Disconnected) => return false,
             }
         }
+    }
+
+    /// `true` when there was one.
+    fn tokenise_one(&mut self) -> bool {
+        let Some(text) = self.texts.pop_front() else {
+            return false;
+        };
+        if !text.reply.is_closed() {
+            let ids: Result<Vec<Vec<u32>>, EngineError> =
+                text.parts.iter().map(|part| self.engine.tokenize(part)).collect();
+            let ids = ids.map(|ids| ids.concat());
+            text.answer(ids.map_err(|error| failure(ErrorCode::BadRequest, &error.to_string())));
+        }
+        true
     }
 
     fn enqueue(&mut self, job: Job) {

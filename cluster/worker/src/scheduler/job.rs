@@ -5,6 +5,7 @@ use super::sequence::{Answer, Export, Sequence, Stage, Work, micros_since};
 use super::{Control, HandoffStep, Request};
 use crate::engine::SequenceId;
 use crate::receipts::Key;
+use crate::stops::Stops;
 use crate::text::TextStage;
 use cluster_protocol::{Counts, FinishReason, Message, PrefillPath, PrefillPlan, Timings};
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use tokio::sync::mpsc;
 /// A request on its way to a slot.
 pub(super) struct Job {
     pub(super) request: Request,
+    /// Built before it comes here: thousands of stop texts take milliseconds.
+    pub(super) stops: Stops,
     pub(super) events: mpsc::Sender<Message>,
     pub(super) control: Arc<Control>,
     pub(super) inbox: Option<mpsc::Receiver<HandoffStep>>,
@@ -72,7 +75,7 @@ impl Job {
                 };
                 let answer = Answer {
                     key: (generate.request_id, generate.attempt),
-                    text: TextStage::new(generate.stop),
+                    text: TextStage::new(self.stops),
                     most,
                     at_most,
                     prefill,

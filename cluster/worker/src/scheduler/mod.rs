@@ -11,9 +11,10 @@ mod sequence;
 mod steps;
 
 use crate::crash::CrashPlan;
-use crate::engine::{Description, Engine, EngineError, LoadError};
+use crate::engine::{Description, Engine, LoadError};
 use crate::metrics::Metrics;
 use crate::receipts::{Key, Receipts};
+use crate::stops::Stops;
 use cluster_protocol::{
     Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
 };
@@ -87,7 +88,19 @@ pub(crate) enum HandoffStep {
 
 enum Command {
     Run(Job),
-    Tokenize(Vec<TextPart>, oneshot::Sender<Result<Vec<u32>, EngineError>>),
+    Tokenize(Text),
+}
+
+/// A text to tokenise.
+struct Text {
+    parts: Vec<TextPart>,
+    reply: oneshot::Sender<Result<Vec<u32>, WorkerError>>,
+}
+
+impl Text {
+    fn answer(self, ids: Result<Vec<u32>, WorkerError>) {
+        let _ = self.reply.send(ids); // nobody waits for it any more: fine
+    }
 }
 
 /// Set by the ticket, read by the engine thread between steps.
@@ -154,10 +167,10 @@ impl Scheduler {
     /// or `Error`. With `remote_prefill` the prompt comes through the inbox.
     ///
     /// # Errors
-    /// Overloaded, or shutting down.
+    /// Overloaded, shutting down, or stop texts that can't be looked for.
     pub(crate) fn submit(
         &self,
-        request: Request,
+        mut request: Request,
         remote_prefill: bool,
     ) -> Result<(Ticket, Option<Inbox>), WorkerError> {
         let (events, receiver) = mpsc::channel(match &request {
@@ -174,7 +187,13 @@ impl Scheduler {
         if let Request::Generate(generate) = &request {
             control.grant.store(generate.grant, Ordering::Relaxed);
         }
-        let job = Job { request, events, control: Arc::clone(&control), inbox: steps, submitted: Instant::now() };
+        let stops = match &mut request {
+            Request::Generate(generate) => Stops::new(std::mem::take(&mut generate.stop)),
+            Request::Prefill(_) => Some(Stops::default()),
+        };
+        let stops = stops.ok_or_else(|| failure(ErrorCode::BadRequest, "the stop texts are too many to look for"))?;
+        let job =
+            Job { request, stops, events, control: Arc::clone(&control), inbox: steps, submitted: Instant::now() };
         self.commands.try_send(Command::Run(job)).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => failure(ErrorCode::Overloaded, "the worker's queue is full"),
             mpsc::error::TrySendError::Closed(_) => failure(ErrorCode::ShuttingDown, "the engine has ended"),
@@ -186,14 +205,13 @@ impl Scheduler {
     /// Ids of texts, one part after the other.
     ///
     /// # Errors
-    /// When a part can't be tokenised, or the engine has ended.
+    /// When a part can't be tokenised, too many texts wait already, or the engine has ended.
     pub(crate) async fn tokenize(&self, parts: Vec<TextPart>) -> Result<Vec<u32>, WorkerError> {
         let (reply, ids) = oneshot::channel();
         let ended = |_| failure(ErrorCode::ShuttingDown, "the engine has ended");
-        self.commands.send(Command::Tokenize(parts, reply)).await.map_err(|_| ended(()))?;
+        self.commands.send(Command::Tokenize(Text { parts, reply })).await.map_err(|_| ended(()))?;
         self.thread.unpark();
-        let ids = ids.await.map_err(|_| ended(()))?;
-        ids.map_err(|error| failure(ErrorCode::BadRequest, &error.to_string()))
+        ids.await.map_err(|_| ended(()))?
     }
 
     pub(crate) fn load(&self) -> Load {
@@ -358,6 +376,46 @@ mod tests {
         assert_eq!(error.code, ErrorCode::Engine);
         assert!(error.counts.output_tokens > 0 && (error.counts.output_tokens as usize) < EVENTS);
         assert_eq!(scheduler.load(), Load::default());
+    }
+
+    fn text() -> Vec<TextPart> {
+        vec![TextPart { text: "the wind".into(), special: false }]
+    }
+
+    /// An answer that goes on, each of its steps long enough for all texts of a test to come within one turn.
+    async fn slowly_answering(step_ms: u32) -> (Scheduler, Ticket) {
+        let limits = EngineLimits { slots: 1, cells: 4096, context_tokens: 2048, chunk_tokens: 64, threads: 1 };
+        let options = Options { worker_id: "w".into(), queue: 4, patience: Duration::from_secs(60), crash: None };
+        let engine = SimOptions { answer_tokens: 100_000, step_ms, ..SimOptions::default() };
+        let build = move || Ok(Box::new(SimEngine::new(engine, limits)) as Box<dyn Engine>);
+        let scheduler = Scheduler::start(options, build).await.unwrap().0;
+        let (mut answering, _) = scheduler.submit(generate("a", 1000), false).unwrap();
+        while !matches!(answering.next().await, Some(Message::Token(_))) {}
+        (scheduler, answering)
+    }
+
+    #[tokio::test]
+    async fn texts_to_tokenise_take_turns_with_answers() {
+        let (scheduler, _answering) = slowly_answering(5).await;
+        let sampled = || match scheduler.receipt(&("a".into(), 1)) {
+            cluster_protocol::Receipt::Running { counts } => counts.output_tokens,
+            other => panic!("{other:?}"),
+        };
+        let before = sampled();
+        let ids = futures::future::join_all((0..16).map(|_| scheduler.tokenize(text()))).await;
+        assert!(ids.into_iter().all(|ids| !ids.unwrap().is_empty()));
+        assert!(sampled() >= before + 15, "only {} steps between 16 texts", sampled() - before);
+    }
+
+    #[tokio::test]
+    async fn texts_beyond_the_bound_are_refused_as_overloaded() {
+        use futures::StreamExt;
+        let (scheduler, _answering) = slowly_answering(50).await;
+        let texts: futures::stream::FuturesUnordered<_> = (0..200).map(|_| scheduler.tokenize(text())).collect();
+        // At most one is answered before: a turn may begin between two of them.
+        let first: Vec<_> = texts.take(3).collect().await;
+        let refused = |ids: &Result<_, WorkerError>| ids.as_ref().is_err_and(|e| e.code == ErrorCode::Overloaded);
+        assert!(first.iter().filter(|ids| refused(ids)).count() >= 2, "{first:?}");
     }
 
     #[tokio::test]

@@ -177,7 +177,7 @@ async fn a_full_queue_refuses_and_a_free_one_does_not() {
 async fn requests_out_of_range_are_refused_and_the_connection_lives() {
     let worker = start(sim("d1")).await;
     let mut connection = connect(worker.address()).await;
-    let edits: [fn(&mut Generate); 11] = [
+    let edits: [fn(&mut Generate); 12] = [
         |g| g.prompt.clear(),
         |g| g.prompt[0] = u32::MAX,
         |g| g.prompt[0] = 307,
@@ -188,6 +188,7 @@ async fn requests_out_of_range_are_refused_and_the_connection_lives() {
         |g| g.sampling.top_p = 0.0,
         |g| g.sampling.top_p = 1.5,
         |g| g.stop = vec![String::new()],
+        |g| g.stop = vec!["x".into(); limits::MAX_STOPS + 1],
         |g| g.request_id.clear(),
     ];
     for (at, edit) in edits.into_iter().enumerate() {
@@ -195,6 +196,13 @@ async fn requests_out_of_range_are_refused_and_the_connection_lives() {
         edit(&mut generate);
         assert_eq!(run(&mut connection, generate).await.error().code, ErrorCode::BadRequest, "edit {at}");
     }
+    let mut widest = request("widest", prompt(10, 0), LOCAL);
+    widest.stop = (0..limits::MAX_STOPS).map(|at| format!("never said {at:04}")).collect();
+    assert!(run(&mut connection, widest).await.done.is_some(), "as many as any dialect allows");
+    let parts = vec![TextPart { text: "x".repeat(limits::MAX_PART_BYTES + 1), special: false }];
+    connection.send(Message::Tokenize(Tokenize { parts })).await.unwrap();
+    let Message::Error(error) = next(&mut connection).await else { panic!("not refused") };
+    assert_eq!(error.code, ErrorCode::TooLong);
     assert!(run(&mut connection, request("good", prompt(10, 0), LOCAL)).await.done.is_some());
     let again = run(&mut connection, request("good", prompt(10, 0), LOCAL)).await;
     assert_eq!(again.error().code, ErrorCode::BadRequest, "an attempt runs once");

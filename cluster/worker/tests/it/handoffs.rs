@@ -5,7 +5,8 @@ use bytes::Bytes;
 use cluster_protocol::*;
 use cluster_worker::Worker;
 use cluster_worker::config::Config;
-use cluster_worker::connection::Connection;
+use cluster_worker::connection::{Connection, ConnectionError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -97,17 +98,50 @@ async fn a_client_without_the_secret_is_told_so_and_served_nothing() {
     }
 }
 
+#[tokio::test]
+async fn what_a_worker_says_of_itself_can_not_be_changed_on_its_way() {
+    use futures::{SinkExt, StreamExt};
+    let worker = start(sim("d1")).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (between, upstream) = (listener.local_addr().unwrap(), worker.address());
+    // It holds no secret, but the handshake's frames carry only a checksum that anybody can make.
+    let relay = tokio::spawn(async move {
+        let framed = |stream| tokio_util::codec::Framed::new(stream, Codec::default());
+        let mut down = framed(listener.accept().await.unwrap().0);
+        let mut up = framed(TcpStream::connect(upstream).await.unwrap());
+        up.send(down.next().await.unwrap().unwrap()).await.unwrap();
+        let Some(Ok(Message::Welcome(mut welcome))) = up.next().await else { panic!("no welcome") };
+        welcome.worker.epoch += 1;
+        down.send(Message::Welcome(welcome)).await.unwrap();
+        down.next().await.is_none()
+    });
+    let refused = Connection::connect(between, &secret(), Hello::new(PeerKind::Gateway, "x")).await;
+    assert!(matches!(refused, Err(ConnectionError::Handshake(_))), "{refused:?}");
+    assert!(relay.await.unwrap(), "no proof was sent");
+}
+
 /// What becomes of a message of prefill's; `None` closes the connection.
 type Edit = Arc<Mutex<dyn FnMut(Message) -> Option<Vec<Message>> + Send>>;
 
 /// Stands between decode and a real prefill worker, holds the secret, and changes what prefill says.
 async fn meddle(prefill: &Worker, edit: impl FnMut(Message) -> Option<Vec<Message>> + Send + 'static) -> String {
+    meddle_counted(prefill, edit).await.0
+}
+
+/// [`meddle`], and the number of connections that decode has made so far.
+async fn meddle_counted(
+    prefill: &Worker,
+    edit: impl FnMut(Message) -> Option<Vec<Message>> + Send + 'static,
+) -> (String, Arc<AtomicUsize>) {
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&accepted);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (upstream, info): (_, WorkerInfo) = (prefill.address(), prefill.info());
     let edit: Edit = Arc::new(Mutex::new(edit));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::Relaxed);
             let (info, edit) = (info.clone(), Arc::clone(&edit));
             tokio::spawn(async move {
                 let (mut down, _) = Connection::accept(stream, &secret(), || info).await.unwrap();
@@ -133,7 +167,7 @@ async fn meddle(prefill: &Worker, edit: impl FnMut(Message) -> Option<Vec<Messag
             });
         }
     });
-    address
+    (address, accepted)
 }
 
 fn rebuilt(chunk: &KvChunk, edit: impl FnOnce(&mut Vec<u8>)) -> KvChunk {
@@ -258,6 +292,50 @@ async fn a_prefill_worker_gone_at_any_message_means_a_local_prompt() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn after_a_broken_connection_the_others_that_were_kept_are_not_used() {
+    let mut slow = sim("p1");
+    sim_options(&mut slow).prefill_tokens_per_s = 3000; // so that two hand-offs overlap
+    let prefill = start(slow.clone()).await;
+    let break_next = Arc::new(AtomicBool::new(false));
+    let breaks = Arc::clone(&break_next);
+    let (address, accepted) = meddle_counted(&prefill, move |message| match message {
+        Message::KvCommit(_) if breaks.swap(false, Ordering::Relaxed) => None,
+        other => Some(vec![other]),
+    })
+    .await;
+    let decode = decode_with(slow, &address).await;
+    let (mut one, mut two) = (connect(decode.address()).await, connect(decode.address()).await);
+    let handed = |id: &str| request(id, prompt(TOKENS, 3), remote());
+    let (first, second) = tokio::join!(run(&mut one, handed("1")), run(&mut two, handed("2")));
+    assert_eq!((first.local_reason(), second.local_reason()), (None, None));
+    assert_eq!(run(&mut one, handed("3")).await.local_reason(), None);
+    assert_eq!(accepted.load(Ordering::Relaxed), 2, "kept and used again");
+    break_next.store(true, Ordering::Relaxed);
+    assert_eq!(run(&mut one, handed("4")).await.local_reason(), Some(LocalReason::Interrupted));
+    assert_eq!(run(&mut one, handed("5")).await.local_reason(), None);
+    assert_eq!(accepted.load(Ordering::Relaxed), 3, "on a fresh one, though another was kept");
+}
+
+#[tokio::test]
+async fn a_connection_that_died_while_it_was_kept_is_replaced_by_a_fresh_one() {
+    let prefill = start(sim("p1")).await;
+    let mut begins = 0;
+    let (address, accepted) = meddle_counted(&prefill, move |message| {
+        begins += usize::from(matches!(message, Message::KvBegin(_)));
+        // Before the second hand-off has begun, it closes.
+        (begins != 2 || !matches!(message, Message::KvBegin(_))).then(|| vec![message])
+    })
+    .await;
+    let decode = decode_with(sim("d1"), &address).await;
+    let mut connection = connect(decode.address()).await;
+    for id in ["1", "2"] {
+        let answer = run(&mut connection, request(id, prompt(TOKENS, 3), remote())).await;
+        assert_eq!(answer.local_reason(), None);
+    }
+    assert_eq!(accepted.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]

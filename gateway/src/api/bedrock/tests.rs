@@ -6,7 +6,7 @@ use crate::error::Limit;
 use crate::inference::{Event, Finished, Usage};
 use aws_smithy_eventstream::frame::read_message_from;
 use bytes::{Buf, Bytes};
-use cluster_protocol::{Counts, FinishReason, Path as WorkerPath, PrefillPath, Timings};
+use cluster_protocol::{Counts, FinishReason, Path as WorkerPath, PrefillPath, Timings, limits};
 use http_body_util::BodyExt;
 use serde_json::{Value, json as value};
 use std::time::Duration;
@@ -115,6 +115,23 @@ fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
         refusals += &format!("{member}\n  {:?}: {}\n", error.param, error.message);
     }
     insta::assert_snapshot!(refusals);
+}
+
+#[test]
+fn more_stop_sequences_than_workers_take_are_the_callers_error() {
+    let with = |stop: Value| {
+        let config = value!({"stopSequences": stop});
+        value!({"messages": [{"role": "user", "content": [{"text": "Hi"}]}], "inferenceConfig": config})
+    };
+    let longest = "x".repeat(limits::MAX_STOPS_BYTES);
+    for taken in [value!([longest]), value!(vec!["x"; limits::MAX_STOPS])] {
+        assert!(translated(&with(taken)).is_ok());
+    }
+    for refused in [value!([longest, "y"]), value!(vec!["x"; limits::MAX_STOPS + 1])] {
+        let error = translated(&with(refused)).unwrap_err();
+        let param = error.param.as_deref();
+        assert_eq!((error.kind, param), (ErrorKind::Invalid, Some("inferenceConfig.stopSequences")));
+    }
 }
 
 #[test]

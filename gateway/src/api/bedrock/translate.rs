@@ -7,14 +7,11 @@ use super::wire::{
 use crate::error::{Error, Result};
 use crate::id::RequestId;
 use crate::inference::{Content, Dialect, Finished, Message, Request, Role, Sampling, Usage};
-use cluster_protocol::FinishReason as Reason;
+use cluster_protocol::{FinishReason as Reason, limits};
 use serde_json::Value;
 
 /// What Bedrock says about a model id that it doesn't know.
 pub const INVALID_MODEL: &str = "The provided model identifier is invalid.";
-
-/// Most stop sequences that Bedrock's model of the API allows.
-const MAX_STOP: usize = 2500;
 
 /// The canonical form of a request.
 ///
@@ -130,11 +127,16 @@ fn max_tokens(value: Option<u32>) -> Result<Option<u32>> {
 
 fn stop(sequences: Vec<String>) -> Result<Vec<String>> {
     const NAME: &str = "inferenceConfig.stopSequences";
-    if sequences.len() > MAX_STOP {
-        return Err(Error::invalid(NAME, format!("`{NAME}` may hold at most {MAX_STOP} texts.")));
+    if sequences.len() > limits::MAX_STOPS {
+        let most = limits::MAX_STOPS;
+        return Err(Error::invalid(NAME, format!("`{NAME}` may hold at most {most} texts.")));
     }
     if sequences.iter().any(String::is_empty) {
         return Err(Error::invalid(NAME, format!("A text in `{NAME}` is empty.")));
+    }
+    if !limits::takes_stops(&sequences) {
+        let most = limits::MAX_STOPS_BYTES;
+        return Err(Error::invalid(NAME, format!("The texts in `{NAME}` may have at most {most} bytes together.")));
     }
     Ok(sequences)
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::{AuthFailure, Error, ErrorKind, Limit};
 use crate::inference::{Event, Finished, Reader, Started, Usage};
-use cluster_protocol::{Counts, FinishReason, LocalReason, Path, PrefillPath, Timings};
+use cluster_protocol::{Counts, FinishReason, LocalReason, Path, PrefillPath, Timings, limits};
 use http_body_util::BodyExt;
 use serde_json::{Value, json as value};
 use std::time::Duration;
@@ -123,6 +123,15 @@ fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
         refusals += &format!("{member}\n  {:?}: {}\n", error.param, error.message);
     }
     insta::assert_snapshot!(refusals);
+}
+
+#[test]
+fn stop_texts_longer_than_workers_take_are_the_callers_error() {
+    let with = |stop: Value| value!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stop": stop});
+    let longest = "x".repeat(limits::MAX_STOPS_BYTES);
+    assert!(translated(&with(value!(longest))).is_ok());
+    let error = translated(&with(value!([longest, "y"]))).unwrap_err();
+    assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::Invalid, Some("stop")));
 }
 
 #[test]

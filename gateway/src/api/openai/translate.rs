@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::RequestId;
 use crate::inference;
 use crate::inference::{Content, Dialect, Finished, Message, Request, Role, Sampling, Started};
-use cluster_protocol::FinishReason as Reason;
+use cluster_protocol::{FinishReason as Reason, limits};
 
 /// Most texts in `stop`.
 const MAX_STOP: usize = 4;
@@ -124,6 +124,10 @@ fn stop(stop: Option<TextOr<String>>) -> Result<Vec<String>> {
     }
     if stop.iter().any(String::is_empty) {
         return Err(Error::invalid("stop", "A text in `stop` is empty."));
+    }
+    if !limits::takes_stops(&stop) {
+        let most = limits::MAX_STOPS_BYTES;
+        return Err(Error::invalid("stop", format!("The texts in `stop` may have at most {most} bytes together.")));
     }
     Ok(stop)
 }

@@ -5,15 +5,18 @@ use super::connection::Connection;
 use super::failure::{Cause, Failure, LinkError};
 use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
-use cluster_protocol::{Message, QueryReceipt, Receipt, TextPart, Tokenize};
+use cluster_protocol::{Message, QueryReceipt, Receipt, TextPart, Tokenize, limits};
 use std::sync::Arc;
 
 impl Cluster {
     /// Token ids of a rendered prompt, by a worker: for vocabularies that the gateway does not tokenise itself.
     ///
     /// # Errors
-    /// `UpstreamUnavailable`, `UpstreamTimeout`; `Internal` when the worker refuses the question.
+    /// `ContextExceeded` for more text than workers take, `UpstreamUnavailable`, `UpstreamTimeout`; `Internal` when the worker refuses the question.
     pub async fn tokenize(&self, parts: &[TextPart]) -> Result<Vec<u32>> {
+        if !limits::takes_text(parts) {
+            return Err(Error::new(ErrorKind::ContextExceeded, "The prompt is too long for this model."));
+        }
         // Prefill first: its engine is not in the middle of anybody's answer.
         let mut last = Failure::before_start(Cause::NoneHealthy);
         for worker in self.prefill.iter().chain(&self.decode).filter(|worker| worker.is_healthy()).take(2) {

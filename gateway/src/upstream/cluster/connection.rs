@@ -138,11 +138,12 @@ async fn handshake(socket: TcpStream, peer: &Peer) -> Result<(Framed<TcpStream, 
     if welcome.version != PROTOCOL_VERSION {
         return Err(LinkError::Version(welcome.version));
     }
-    let session = peer.secret.session(&hello.nonce, &welcome.nonce);
+    let session = peer.secret.session(&hello, &welcome.nonce, &welcome.worker);
     if !session.accepts_server(&welcome.proof) {
         return Err(LinkError::WrongSecret);
     }
     framed.send(Message::Proof(Proof { proof: session.client_proof() })).await?;
     framed.codec_mut().secure_client(&session);
+    framed.codec_mut().limit_kv_chunk(0); // they go to decode workers only
     Ok((framed, welcome.worker))
 }

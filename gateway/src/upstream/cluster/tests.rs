@@ -347,6 +347,10 @@ async fn a_worker_tokenises_what_the_gateway_does_not() {
     let parts = ["ab", "c"].map(|text| TextPart { text: text.into(), special: false });
     assert_eq!(cluster.tokenize(&parts).await.unwrap(), b"abc".map(u32::from));
     assert_eq!(worker.seen().connections, 1, "on a pooled connection, which comes back");
+
+    let long = TextPart { text: "x".repeat(limits::MAX_PART_BYTES + 1), special: false };
+    assert_eq!(cluster.tokenize(&[long]).await.unwrap_err().kind, ErrorKind::ContextExceeded);
+    assert_eq!(worker.seen().messages.len(), 1, "no worker is asked");
 }
 
 #[tokio::test]

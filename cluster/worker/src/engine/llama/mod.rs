@@ -9,7 +9,7 @@ mod raw;
 
 use super::{BatchToken, Description, Engine, EngineError, EngineLimits, LoadError, SequenceId};
 use blob::Layout;
-use cluster_protocol::{Fingerprint, TextPart};
+use cluster_protocol::{Fingerprint, TextPart, limits};
 use gguf::Metadata;
 use raw::{Context, ContextShape, Row};
 use sha2::{Digest, Sha256};
@@ -20,9 +20,6 @@ use std::path::Path;
 
 /// Version of the bindings, which pin llama.cpp: the KV blob has no version of its own.
 const BUILD: &str = "llama-cpp-sys-2 0.1.161";
-/// Longest stretch of text that is tokenised, in bytes. Some pre-tokenizers of llama.cpp recurse once per character of a
-/// run, and overflow a stack of 8 MiB at less than 400,000; the engine's thread has room for this many.
-const MAX_TEXT_BYTES: usize = 256 << 10;
 
 /// A model, its context, and one spare sequence through which chunks go in and out.
 pub(crate) struct LlamaEngine {
@@ -158,7 +155,7 @@ impl Engine for LlamaEngine {
             let id = self.special.get(&part.text).ok_or(EngineError::Tokenize("no such special token"))?;
             return Ok(vec![*id]);
         }
-        if part.text.len() > MAX_TEXT_BYTES {
+        if part.text.len() > limits::MAX_PART_BYTES {
             return Err(EngineError::Tokenize("too long"));
         }
         self.context.tokenize(&part.text).ok_or(EngineError::Tokenize("llama.cpp refused it"))
