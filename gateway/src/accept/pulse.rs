@@ -5,9 +5,11 @@
 //! accept ─▶ first byte ─▶ idle ─▶ busy ─▶ idle …                  HTTP/2: between requests come pings and windows
 //! ```
 //!
-//! Beside it, at any time: a peer that doesn't take what is written.
+//! Beside it, at any time: a peer that doesn't take what is written. What one HTTP/2 stream doesn't take is in
+//! [`super::streams`].
 
 use super::Limits;
+use super::streams::Reader;
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use std::io;
@@ -160,7 +162,7 @@ pub struct Running(Arc<Pulse>);
 impl Running {
     /// Lives as long as the reply's body.
     pub fn until_the_end_of(self, body: Body) -> Reply {
-        Reply { body, _running: self }
+        Reply { body, reader: Reader::of_this_stream(), _running: self }
     }
 }
 
@@ -175,10 +177,11 @@ impl Drop for Running {
     }
 }
 
-/// A reply's body that tells when it is over.
+/// A reply's body that tells when it is over, and when its reader asks for more.
 #[derive(Debug)]
 pub struct Reply {
     body: Body,
+    reader: Option<Arc<Reader>>,
     _running: Running,
 }
 
@@ -187,7 +190,14 @@ impl hyper::body::Body for Reply {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(reader) = &self.reader {
+            reader.asks();
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Some(reader), true) = (&self.reader, frame.is_ready()) {
+            reader.is_given();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,8 +4,9 @@ use super::*;
 use crate::config::Config;
 use axum::body::Bytes;
 use axum::routing::get;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioExecutor;
 use std::net::SocketAddr;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,6 +51,17 @@ async fn server(limits: Limits, tls: Option<TlsAcceptor>) -> Server {
             "at last"
         }),
     );
+    let wait = go_on.clone();
+    let in_two_pieces = move || {
+        let wait = wait.clone();
+        let second = async move {
+            wait.notified().await;
+            Ok("second")
+        };
+        let pieces = stream::iter([Ok::<_, Infallible>("first")]).chain(stream::once(second));
+        async move { Body::from_stream(pieces) }
+    };
+    let router = router.route("/pieces", get(in_two_pieces));
     let door = Door { name: "test", listener, tls, router, limits };
     tokio::spawn(accept(door, metrics.clone(), ending.clone()));
     Server { address, ending, metrics, go_on }
@@ -217,6 +229,47 @@ async fn a_peer_that_does_not_read_is_dropped() {
     server.ending.connections.close();
     timeout(BOUND, server.ending.connections.wait()).await.unwrap();
     assert!(server.expired("reader"));
+}
+
+/// With windows of this size, in bytes, for every stream.
+async fn h2_client(server: &Server, window: u32) -> h2::client::SendRequest<Bytes> {
+    let handshake = h2::client::Builder::new().initial_window_size(window).handshake(server.connect().await);
+    let (sender, connection) = timeout(BOUND, handshake).await.unwrap().unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+async fn h2_get(sender: &mut h2::client::SendRequest<Bytes>, path: &str) -> http::Response<h2::RecvStream> {
+    let request = Request::get(format!("http://a{path}")).body(()).unwrap();
+    let (reply, _) = sender.send_request(request, true).unwrap();
+    timeout(BOUND, reply).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
+    let server = server(limits(), None).await;
+    let mut sender = h2_client(&server, 0).await;
+    let mut shut = h2_get(&mut sender, "/").await;
+    assert_eq!(shut.status(), http::StatusCode::OK);
+    let error = timeout(BOUND, shut.body_mut().data()).await.expect("still held").unwrap().unwrap_err();
+    assert_eq!((error.reason(), error.is_reset()), (Some(h2::Reason::CANCEL), true));
+    assert!(server.expired("stream_reader"));
+    // Its head fits in no window.
+    assert_eq!(h2_get(&mut sender, "/nothing").await.status(), http::StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_for_us_is_not_taken_for_a_stalled_reader() {
+    let limits = limits();
+    let stall = limits.write_stall;
+    let server = server(limits, None).await;
+    let mut sender = h2_client(&server, 1 << 16).await;
+    let mut reply = h2_get(&mut sender, "/pieces").await.into_body();
+    // Each piece is sent as soon as it is there.
+    assert_eq!(timeout(BOUND, reply.data()).await.unwrap().unwrap().unwrap(), "first");
+    assert!(timeout(3 * stall, reply.data()).await.is_err(), "ended early");
+    server.go_on.notify_one();
+    assert_eq!(timeout(BOUND, reply.data()).await.unwrap().unwrap().unwrap(), "second");
 }
 
 #[tokio::test]
