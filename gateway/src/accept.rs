@@ -173,6 +173,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut asked_to_end = false;
     loop {
         tokio::select! {
+            // In this order: a deadline that is over counts only when nothing has come in time.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
