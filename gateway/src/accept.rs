@@ -12,7 +12,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use pulse::{Paced, Pulse};
+use pulse::{Awaited, Paced, Pulse};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -181,9 +181,16 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 }
                 return;
             }
-            waiting_for = pulse.expired() => {
-                metrics.connection_expired(waiting_for);
-                return;
+            awaited = pulse.expired() => {
+                metrics.connection_expired(awaited.as_str());
+                if awaited != Awaited::NextRequest || asked_to_end {
+                    return;
+                }
+                // A client that sends its next request just now must learn that it wasn't taken and may be sent again:
+                // HTTP/2's GOAWAY says so, a mere end doesn't.
+                asked_to_end = true;
+                connection.as_mut().graceful_shutdown();
+                pulse.last_call();
             }
             () = ending.draining.cancelled(), if !asked_to_end => {
                 asked_to_end = true;

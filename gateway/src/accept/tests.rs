@@ -113,6 +113,19 @@ async fn until_closed(stream: &mut TcpStream) -> (Duration, String) {
     (begun.elapsed(), String::from_utf8_lossy(&rest).into_owned())
 }
 
+const H2_GOAWAY: u8 = 7;
+
+/// The kind of each frame: a frame is its payload's length in 24 bits, its kind, flags, stream and payload.
+fn h2_frame_kinds(mut sent: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let Some((head, rest)) = sent.split_at_checked(9) {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        kinds.push(head[3]);
+        sent = &rest[length..];
+    }
+    kinds
+}
+
 async fn h2_reply(address: SocketAddr) -> http::Response<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
@@ -176,9 +189,33 @@ async fn an_idle_http2_connection_is_not_taken_for_a_slow_head() {
     let mut stream = server.connect().await;
     // The preface and empty SETTINGS.
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let (after, _) = until_closed(&mut stream).await;
-    assert!(after >= Duration::from_millis(LONG_MS - 20), "{after:?}");
-    assert!(server.expired("next_request"));
+    let begun = Instant::now();
+    let mut sent = Vec::new();
+    timeout(BOUND, stream.read_to_end(&mut sent)).await.expect("still open").unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(LONG_MS - 20), "{:?}", begun.elapsed());
+    assert!(h2_frame_kinds(&sent).contains(&H2_GOAWAY), "{sent:?}");
+    // It didn't react to the announcement either.
+    assert!(server.expired("next_request") && server.expired("close"));
+}
+
+#[tokio::test]
+async fn a_client_that_hears_goaway_closes_its_idle_connection_itself() {
+    let server = server(impatient(), None).await;
+    let (sender, connection) = h2::client::handshake(server.connect().await).await.unwrap();
+    let mut used = sender.clone();
+    let used = async {
+        h2_get(&mut used, "/").await;
+        drop(used);
+        std::future::pending().await
+    };
+    let ended = tokio::select! {
+        ended = timeout(BOUND, connection) => ended.expect("still open"),
+        () = used => unreachable!("it waits for the connection"),
+    };
+    ended.unwrap();
+    // It reacted, so nobody had to wait for it.
+    assert!(server.expired("next_request") && !server.expired("close"));
+    drop(sender);
 }
 
 #[tokio::test]
