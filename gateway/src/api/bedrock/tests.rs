@@ -78,6 +78,19 @@ fn empty_members_that_clients_send_mean_nothing() {
 }
 
 #[test]
+fn top_k_is_read_where_novas_documentation_puts_it() {
+    let top_k = |fields: Value| {
+        let messages = value!([{"role": "user", "content": [{"text": "Hi"}]}]);
+        let body = value!({"messages": messages, "additionalModelRequestFields": fields});
+        translated(&body).unwrap().sampling.top_k
+    };
+    assert_eq!(top_k(value!({"inferenceConfig": {"topK": 20}})), Some(20));
+    assert_eq!(top_k(value!({"inferenceConfig": {"top_k": 20}, "topK": 20})), Some(20));
+    assert_eq!(top_k(value!({"inferenceConfig": {}, "reasoningConfig": {"type": "disabled"}})), None);
+    assert_eq!(top_k(value!({"inferenceConfig": null, "reasoningConfig": null})), None);
+}
+
+#[test]
 fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
     let content = |block: Value| value!({"messages": [{"role": "user", "content": [block]}]});
     let members = [
@@ -91,6 +104,10 @@ fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
         value!({"inferenceConfig": {"stopSequences": [""]}}),
         value!({"inferenceConfig": {"stopSequences": "a"}}),
         value!({"additionalModelRequestFields": {"top_k": "many"}}),
+        value!({"additionalModelRequestFields": {"inferenceConfig": {"topK": "many"}}}),
+        value!({"additionalModelRequestFields": {"inferenceConfig": {"topK": 20, "maxTokens": 9}}}),
+        value!({"additionalModelRequestFields": {"inferenceConfig": {"topK": 20}, "top_k": 40}}),
+        value!({"additionalModelRequestFields": {"reasoningConfig": {"type": "enabled"}}}),
         value!({"system": [{"cachePoint": {"type": "default"}}]}),
         value!({"system": "Be brief."}),
         value!({"messages": []}),

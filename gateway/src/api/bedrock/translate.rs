@@ -1,8 +1,8 @@
 //! Between Bedrock's Converse and the canonical request and answer. Pure.
 
 use super::wire::{
-    ConverseMessage, ConverseRequest, ConverseResponse, InferenceConfig, Metrics, Output, OutputMessage, StopReason,
-    TextBlock, TokenUsage, Union,
+    AdditionalFields, ConverseMessage, ConverseRequest, ConverseResponse, InferenceConfig, Metrics, Output,
+    OutputMessage, StopReason, TextBlock, TokenUsage, Union,
 };
 use crate::error::{Error, Result};
 use crate::id::RequestId;
@@ -35,7 +35,7 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
         messages.push(message(at, turn)?);
     }
     let config = wire.inference_config.unwrap_or_default();
-    let top_k = wire.additional_model_request_fields.unwrap_or_default().top_k;
+    let top_k = top_k(wire.additional_model_request_fields.unwrap_or_default())?;
     Ok(Request {
         id,
         dialect: Dialect::BedrockConverse,
@@ -99,6 +99,31 @@ fn text(param: &str, block: Union) -> Result<Content> {
             let text = format!("`{param}`: blocks of kind `{other}` are not supported here yet; use `text`.");
             Err(Error::invalid(format!("{param}.{other}"), text))
         }
+    }
+}
+
+/// Reads the fields that are the model's own.
+fn top_k(fields: AdditionalFields) -> Result<Option<u32>> {
+    const FIELDS: &str = "additionalModelRequestFields";
+    let not_offered = |name: &str| {
+        let param = format!("{FIELDS}.{name}");
+        let text = format!("`{param}` is not supported here yet.");
+        Err(Error::invalid(param, text))
+    };
+    let asks_for_nothing = |config: &Value| config["type"] == "disabled";
+    if fields.reasoning_config.is_some_and(|config| !asks_for_nothing(&config)) {
+        return not_offered("reasoningConfig");
+    }
+    let config = fields.inference_config.unwrap_or_default();
+    if let Some((name, _)) = config.others.iter().find(|(_, value)| !value.is_null()) {
+        return not_offered(&format!("inferenceConfig.{name}"));
+    }
+    match (config.top_k, fields.top_k) {
+        (Some(nova), Some(other)) if nova != other => {
+            let text = format!("`{FIELDS}`: `inferenceConfig.topK` and `top_k` contradict each other.");
+            Err(Error::invalid(format!("{FIELDS}.inferenceConfig.topK"), text))
+        }
+        (nova, other) => Ok(nova.or(other)),
     }
 }
 
