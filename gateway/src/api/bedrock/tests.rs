@@ -141,6 +141,23 @@ fn a_whole_answer_is_a_converse_response() {
 }
 
 #[test]
+fn an_empty_answer_can_be_sent_back_and_says_nothing() {
+    let empty = value!(translate::response(String::new(), &finished(FinishReason::EndOfTurn)));
+    let empty = &empty["output"]["message"];
+    assert_eq!(empty["content"], value!([]));
+
+    let hi = value!({"role": "user", "content": [{"text": "Hi"}]});
+    let blank = value!({"role": "assistant", "content": [{"text": "", "image": null}]});
+    let request = translated(&value!({"messages": [hi, empty, hi, blank, hi]})).unwrap();
+    assert_eq!(request.messages.iter().map(|message| message.role).collect::<Vec<_>>(), [inference::Role::User; 3]);
+    let error = translated(&value!({"messages": [empty, blank], "system": [{"text": "Be brief."}]})).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("messages"));
+    // What isn't empty but isn't offered is not taken for empty.
+    let image = value!({"role": "assistant", "content": [{"image": {}}]});
+    assert_eq!(translated(&value!({"messages": [hi, image]})).unwrap_err().kind, ErrorKind::Invalid);
+}
+
+#[test]
 fn every_end_has_its_stop_reason() {
     let reasons = [
         FinishReason::EndOfTurn,

@@ -22,7 +22,7 @@ const MAX_STOP: usize = 2500;
 /// `Invalid`, naming the member that is out of range or not offered.
 pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool) -> Result<Request> {
     refuse_what_is_not_offered(&wire)?;
-    if wire.messages.is_empty() {
+    if wire.messages.iter().all(is_empty_answer) {
         return Err(Error::invalid("messages", "The request needs at least one message in `messages`."));
     }
     let system = wire.system.unwrap_or_default();
@@ -32,7 +32,9 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
         messages.push(Message { role: Role::System, content });
     }
     for (at, turn) in wire.messages.into_iter().enumerate() {
-        messages.push(message(at, turn)?);
+        if !is_empty_answer(&turn) {
+            messages.push(message(at, turn)?);
+        }
     }
     let config = wire.inference_config.unwrap_or_default();
     let top_k = top_k(wire.additional_model_request_fields.unwrap_or_default())?;
@@ -59,6 +61,15 @@ fn refuse_what_is_not_offered(wire: &ConverseRequest) -> Result<()> {
         Some((name, _)) => Err(Error::invalid(*name, format!("`{name}` is not supported here yet."))),
         None => Ok(()),
     }
+}
+
+/// A model may end its turn at once, and callers send such answers back as part of the conversation: they say nothing.
+fn is_empty_answer(turn: &ConverseMessage) -> bool {
+    let is_empty = |block: &Union| {
+        let mut members = block.iter().filter(|(_, value)| !value.is_null());
+        members.next().is_some_and(|(name, value)| name == "text" && value == "") && members.next().is_none()
+    };
+    turn.role == "assistant" && turn.content.iter().all(is_empty)
 }
 
 fn message(at: usize, turn: ConverseMessage) -> Result<Message> {
@@ -164,9 +175,10 @@ fn stop(sequences: Vec<String>) -> Result<Vec<String>> {
     Ok(sequences)
 }
 
-/// A whole answer.
+/// A whole answer. An empty one has no block: a blank text is refused when the caller sends it back.
 pub fn response(text: String, finished: &Finished) -> ConverseResponse {
-    let message = OutputMessage { role: "assistant", content: vec![TextBlock { text }] };
+    let content = if text.is_empty() { vec![] } else { vec![TextBlock { text }] };
+    let message = OutputMessage { role: "assistant", content };
     ConverseResponse {
         output: Output { message },
         stop_reason: stop_reason(&finished.reason),

@@ -126,7 +126,7 @@ pub struct Output {
 pub struct OutputMessage {
     /// `assistant`
     pub role: &'static str,
-    /// One block.
+    /// One block; none when the model ended its turn at once.
     pub content: Vec<TextBlock>,
 }
 
