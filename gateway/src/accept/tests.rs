@@ -348,6 +348,20 @@ async fn a_stream_that_waits_for_us_is_not_taken_for_a_stalled_reader() {
 }
 
 #[tokio::test]
+async fn each_piece_of_a_reply_is_sent_as_soon_as_it_is_there() {
+    let server = server(limits(), None).await;
+    let mut stream = server.connect().await;
+    let mut reply = exchange(&mut stream, "GET /pieces HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    while !reply.contains("first") {
+        reply += &exchange(&mut stream, "").await;
+    }
+    server.go_on.notify_one();
+    while !reply.contains("second") {
+        reply += &exchange(&mut stream, "").await;
+    }
+}
+
+#[tokio::test]
 async fn draining_ends_idle_connections_at_once_and_running_ones_with_their_reply() {
     let server = server(limits(), None).await;
     let mut idle = server.connect().await;

@@ -192,6 +192,21 @@ async fn a_stream_is_start_deltas_block_end_stop_and_metadata() {
 }
 
 #[tokio::test]
+async fn each_event_is_sent_by_itself() {
+    let events = vec![text("a"), text("b"), Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))];
+    let mut encoder = stream::Encoder::default();
+    let opening = encoder.opening();
+    let mut body = answer::stream(Reader::from_events(events), opening, move |event| encoder.encode(event));
+    let mut sent = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let first = frames(frame.unwrap().into_data().unwrap());
+        sent.push(first.split_whitespace().next().unwrap().to_owned());
+    }
+    let kinds = ["messageStart", "contentBlockDelta", "contentBlockDelta", "contentBlockStop"];
+    assert_eq!(sent, kinds.map(|kind| format!(":event-type={kind}")));
+}
+
+#[tokio::test]
 async fn an_empty_answer_has_no_block() {
     let lines = frames(streamed(vec![Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))]).await);
     assert!(!lines.contains("contentBlock") && lines.contains("messageStop"), "{lines}");
