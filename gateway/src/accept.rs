@@ -2,6 +2,7 @@
 //! costs a deadline, never a thread or unbounded memory.
 
 pub mod pulse;
+pub mod streams;
 
 use crate::config;
 use crate::telemetry::edge::Metrics;
@@ -9,13 +10,14 @@ use axum::Router;
 use axum::body::Body;
 use http::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use pulse::{Paced, Pulse};
+use pulse::{Awaited, Paced, Pulse};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use streams::Streams;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -70,7 +72,7 @@ pub struct Ending {
 /// Accepts until `draining`; then closes the listening socket and returns, while connections go on in `connections`.
 pub async fn accept(door: Door, metrics: Metrics, ending: Ending) {
     let slots = Arc::new(Semaphore::new(door.limits.http.connections));
-    let builder = Arc::new(builder(&door.limits.http));
+    let builder = Arc::new(builder(&door.limits, &metrics));
     loop {
         // The slot comes first: connections over the cap wait in the kernel's backlog.
         let next = async {
@@ -101,8 +103,9 @@ pub async fn accept(door: Door, metrics: Metrics, ending: Ending) {
     }
 }
 
-fn builder(limits: &config::Http) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits, metrics: &Metrics) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams::new(limits.write_stall, metrics.clone()));
+    let limits = &limits.http;
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -128,7 +131,7 @@ async fn connect(
     tls: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Streams>,
     metrics: &Metrics,
     ending: &Ending,
 ) {
@@ -149,7 +152,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
     limits: Limits,
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Streams>,
     metrics: &Metrics,
     ending: &Ending,
 ) {
@@ -170,15 +173,24 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let mut asked_to_end = false;
     loop {
         tokio::select! {
+            // In this order: a deadline that is over counts only when nothing has come in time.
+            biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
                 }
                 return;
             }
-            waiting_for = pulse.expired() => {
-                metrics.connection_expired(waiting_for);
-                return;
+            awaited = pulse.expired() => {
+                metrics.connection_expired(awaited.as_str());
+                if awaited != Awaited::NextRequest || asked_to_end {
+                    return;
+                }
+                // A client that sends its next request just now must learn that it wasn't taken and may be sent again:
+                // HTTP/2's GOAWAY says so, a mere end doesn't.
+                asked_to_end = true;
+                connection.as_mut().graceful_shutdown();
+                pulse.last_call();
             }
             () = ending.draining.cancelled(), if !asked_to_end => {
                 asked_to_end = true;

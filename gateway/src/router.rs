@@ -8,6 +8,7 @@ use crate::api::{bedrock, openai};
 use crate::app::App;
 use crate::{admin, health};
 use axum::Router;
+use axum::extract::Extension;
 use axum::routing::{get, post};
 use layers::Edge;
 use std::sync::Arc;
@@ -21,8 +22,6 @@ pub fn data(app: &Arc<App>) -> Router {
         // One segment of the raw path: `%3A`, a literal `:`, and ARNs with `%2F` all fit.
         .route("/model/{model}/converse", post(bedrock::converse))
         .route("/model/{model}/converse-stream", post(bedrock::converse_stream));
-    let inference = layers::bound_requests(inference, app.config.gateway.max_requests);
-
     let models = Router::new()
         .route("/v1/models", get(openai::models::list))
         .route("/openai/v1/models", get(openai::models::list))
@@ -30,7 +29,8 @@ pub fn data(app: &Arc<App>) -> Router {
         .route("/openai/v1/models/{model}", get(openai::models::get))
         .route("/foundation-models", get(bedrock::models::list));
 
-    let routes = inference.merge(models).merge(probes());
+    let with_bodies = layers::bound_requests(inference.merge(models), app.config.gateway.max_requests);
+    let routes = with_bodies.merge(probes());
     layers::around(routes, edge(app, Surface::of_data_path)).with_state(app.clone())
 }
 
@@ -45,7 +45,10 @@ pub fn operators(app: &Arc<App>) -> Router {
 }
 
 fn probes() -> Router<Arc<App>> {
-    Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz))
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .layer(Extension(Arc::<health::StoreProbe>::default()))
 }
 
 fn edge(app: &App, surface_of: fn(&str) -> Surface) -> Edge {

@@ -5,9 +5,11 @@
 //! accept ─▶ first byte ─▶ idle ─▶ busy ─▶ idle …                  HTTP/2: between requests come pings and windows
 //! ```
 //!
-//! Beside it, at any time: a peer that doesn't take what is written.
+//! Beside it, at any time: a peer that doesn't take what is written. What one HTTP/2 stream doesn't take is in
+//! [`super::streams`].
 
 use super::Limits;
+use super::streams::Reader;
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use std::io;
@@ -21,6 +23,37 @@ use tokio::time::{Instant, sleep_until};
 
 /// How every HTTP/2 connection begins, and no HTTP/1.1 request may.
 const H2_PREFACE: &[u8] = b"PRI ";
+
+/// For a peer to answer the announcement that its idle connection ends.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// What a peer was too slow with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// The first byte after the connection was accepted.
+    FirstByte,
+    /// The end of a request's head.
+    Head,
+    /// Another request.
+    NextRequest,
+    /// Closing an idle connection that it was told ends.
+    Close,
+    /// Taking what is written.
+    Reader,
+}
+
+impl Awaited {
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Awaited::FirstByte => "first_byte",
+            Awaited::Head => "head",
+            Awaited::NextRequest => "next_request",
+            Awaited::Close => "close",
+            Awaited::Reader => "reader",
+        }
+    }
+}
 
 /// One connection's state.
 #[derive(Debug)]
@@ -42,6 +75,8 @@ struct State {
     opening: Vec<u8>,
     http2: bool,
     write_blocked: Option<Instant>,
+    /// The peer was told that this connection ends.
+    last_call: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +97,7 @@ impl Pulse {
             opening: Vec::with_capacity(H2_PREFACE.len()),
             http2: false,
             write_blocked: None,
+            last_call: false,
         };
         Pulse {
             state: Mutex::new(state),
@@ -82,8 +118,19 @@ impl Pulse {
         Running(self.clone())
     }
 
-    /// Returns when the peer has been too slow, with the name of what was awaited.
-    pub async fn expired(&self) -> &'static str {
+    /// The peer is being told that this idle connection ends, and has a moment to end it itself. A request that was
+    /// already on its way is still answered.
+    pub fn last_call(&self) {
+        self.update(|state| {
+            state.last_call = true;
+            if state.phase == Phase::Idle {
+                state.enter(Phase::Idle);
+            }
+        });
+    }
+
+    /// Returns when the peer has been too slow, with what was awaited.
+    pub async fn expired(&self) -> Awaited {
         loop {
             // Holds a permit when something changed since the last look, so no change is missed.
             let changed = self.changed.notified();
@@ -99,15 +146,16 @@ impl Pulse {
         }
     }
 
-    fn deadline(&self) -> Option<(Instant, &'static str)> {
+    fn deadline(&self) -> Option<(Instant, Awaited)> {
         let state = self.lock();
         let by_phase = match state.phase {
-            Phase::FirstByte => Some((state.since + self.first_byte, "first_byte")),
-            Phase::Head => Some((state.since + self.head, "head")),
-            Phase::Idle => Some((state.since + self.idle, "next_request")),
+            Phase::FirstByte => Some((state.since + self.first_byte, Awaited::FirstByte)),
+            Phase::Head => Some((state.since + self.head, Awaited::Head)),
+            Phase::Idle if state.last_call => Some((state.since + LAST_CALL, Awaited::Close)),
+            Phase::Idle => Some((state.since + self.idle, Awaited::NextRequest)),
             Phase::Busy => None,
         };
-        let by_write = state.write_blocked.map(|since| (since + self.write_stall, "reader"));
+        let by_write = state.write_blocked.map(|since| (since + self.write_stall, Awaited::Reader));
         by_phase.into_iter().chain(by_write).min_by_key(|(at, _)| *at)
     }
 
@@ -160,7 +208,7 @@ pub struct Running(Arc<Pulse>);
 impl Running {
     /// Lives as long as the reply's body.
     pub fn until_the_end_of(self, body: Body) -> Reply {
-        Reply { body, _running: self }
+        Reply { body, reader: Reader::of_this_stream(), _running: self }
     }
 }
 
@@ -175,10 +223,11 @@ impl Drop for Running {
     }
 }
 
-/// A reply's body that tells when it is over.
+/// A reply's body that tells when it is over, and when its reader asks for more.
 #[derive(Debug)]
 pub struct Reply {
     body: Body,
+    reader: Option<Arc<Reader>>,
     _running: Running,
 }
 
@@ -187,7 +236,14 @@ impl hyper::body::Body for Reply {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if let Some(reader) = &self.reader {
+            reader.asks();
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Some(reader), true) = (&self.reader, frame.is_ready()) {
+            reader.is_given();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -47,7 +47,7 @@ pub async fn admit(app: &App, request: Request) -> Result<(Principal, Bytes)> {
     match credential(&parts.headers)? {
         Credential::ApiKey(key) => {
             let principal = tenants::authenticate_api_key(&app.store, &app.secrets, &app.clock, key).await?;
-            Ok((principal, body::read(&parts.headers, body, &app.config.http).await?))
+            Ok((principal, body::read(&parts, body, &app.config.http).await?))
         }
         Credential::SigV4(authorization) => by_signature(app, authorization, &parts, body).await,
     }
@@ -73,7 +73,7 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
     let signed = sigv4::Signed::parse(authorization, &head)?;
     signed.check_date(app.clock.now())?;
     let key = tenants::access_key(&app.store, &app.secrets, &app.clock, signed.access_key_id()).await?;
-    let body = body::read(&parts.headers, body, &app.config.http).await?;
+    let body = body::read(parts, body, &app.config.http).await?;
     signed.verify(&head, key.secret.expose().as_bytes(), &body)?;
     Ok((key.principal, body))
 }

@@ -38,8 +38,13 @@ fn config(dir: &tempfile::TempDir) -> Config {
 
 impl Gateway {
     async fn start() -> Gateway {
+        Gateway::start_with(|_| {}).await
+    }
+
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Gateway {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(&dir);
+        let mut config = config(&dir);
+        change(&mut config);
         let file = dir.path().join("dev.env");
         bootstrap(&config, &file).await.unwrap();
         let credentials = std::fs::read_to_string(&file).unwrap();
@@ -179,6 +184,22 @@ async fn the_catalog_is_listed_in_both_dialects() {
     assert_eq!(count("?byInferenceType=ON_DEMAND").await, 0, "nothing is served here");
     assert_eq!(count("?byCustomizationType=FINE_TUNING").await, 0);
     assert_eq!(gateway.get("/foundation-models", None).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_full_gateway_takes_no_request_with_a_body_and_still_answers_probes() {
+    let gateway = Gateway::start_with(|config| config.gateway.max_requests = 0).await;
+    let key = gateway.key();
+    for path in ["/v1/models", "/openai/v1/models", "/v1/models/a.b", "/foundation-models"] {
+        let reply = gateway.get(path, Some(&key)).await;
+        assert_eq!(
+            (reply.status, &reply.headers["retry-after"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"1".parse().unwrap())
+        );
+    }
+    assert_eq!(gateway.post("/v1/chat/completions", Some(&key), HI).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(gateway.get("/healthz", None).await.status, StatusCode::OK);
+    assert_eq!(gateway.get("/readyz", None).await.json()["store"], true);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl Metrics {
         registry.register("connections", "Open connections, by listener", self.connections.clone());
         registry.register(
             "connections_expired",
-            "Connections closed because the peer was too slow, by what was awaited",
+            "Connections and HTTP/2 streams closed because the peer was too slow, by what was awaited",
             self.expired.clone(),
         );
     }
@@ -117,7 +117,7 @@ impl Metrics {
         InFlight(gauge)
     }
 
-    /// A connection was closed because its peer was too slow.
+    /// A connection, or one of its streams, was closed because its peer was too slow.
     pub fn connection_expired(&self, waiting_for: &'static str) {
         self.expired.get_or_create(&ExpiryLabels { waiting_for }).inc();
     }

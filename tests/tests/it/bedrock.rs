@@ -46,13 +46,15 @@ async fn both_dialects_send_the_model_the_same_prompt() {
 #[tokio::test]
 async fn a_model_id_is_understood_however_clients_write_it() {
     let stack = StackSpec::sim(&[]).start().await;
-    for written in [STAND_IN.to_owned(), STAND_IN.replace(':', "%3A")] {
-        let reply = stack.client().post(&format!("/model/{written}/converse"), &converse("Hi.", 8)).await;
-        assert_eq!(reply.status(), 200, "{written}");
+    let written = [STAND_IN.to_owned(), STAND_IN.replace(':', "%3A")];
+    for path in written.iter().flat_map(|id| ["converse", "converse-stream"].map(|call| format!("/model/{id}/{call}")))
+    {
+        let reply = stack.client().post(&path, &converse("Hi.", 8)).await;
+        assert_eq!(reply.status(), 200, "{path}");
         let named = reply.headers().iter().any(|(name, value)| {
             name.as_str().starts_with("x-caprock-") && value.to_str().is_ok_and(|value| value.contains(MODEL))
         });
-        assert!(named, "no header names the stand-in");
+        assert!(named, "{path}: no header names the stand-in");
         assert!(reply.headers().contains_key("x-amzn-requestid"));
     }
 }

@@ -82,6 +82,7 @@ pub struct Lifecycle {
         (status = 200, body = FoundationModels),
         (status = 400, description = "ValidationException", body = super::wire::ErrorBody),
         (status = 403, description = "No valid credential", body = super::wire::ErrorBody),
+        (status = 503, description = "ServiceUnavailableException: this gateway is full", body = super::wire::ErrorBody),
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]

@@ -78,6 +78,19 @@ fn empty_members_that_clients_send_mean_nothing() {
 }
 
 #[test]
+fn top_k_is_read_where_novas_documentation_puts_it() {
+    let top_k = |fields: Value| {
+        let messages = value!([{"role": "user", "content": [{"text": "Hi"}]}]);
+        let body = value!({"messages": messages, "additionalModelRequestFields": fields});
+        translated(&body).unwrap().sampling.top_k
+    };
+    assert_eq!(top_k(value!({"inferenceConfig": {"topK": 20}})), Some(20));
+    assert_eq!(top_k(value!({"inferenceConfig": {"top_k": 20}, "topK": 20})), Some(20));
+    assert_eq!(top_k(value!({"inferenceConfig": {}, "reasoningConfig": {"type": "disabled"}})), None);
+    assert_eq!(top_k(value!({"inferenceConfig": null, "reasoningConfig": null})), None);
+}
+
+#[test]
 fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
     let content = |block: Value| value!({"messages": [{"role": "user", "content": [block]}]});
     let members = [
@@ -91,6 +104,10 @@ fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
         value!({"inferenceConfig": {"stopSequences": [""]}}),
         value!({"inferenceConfig": {"stopSequences": "a"}}),
         value!({"additionalModelRequestFields": {"top_k": "many"}}),
+        value!({"additionalModelRequestFields": {"inferenceConfig": {"topK": "many"}}}),
+        value!({"additionalModelRequestFields": {"inferenceConfig": {"topK": 20, "maxTokens": 9}}}),
+        value!({"additionalModelRequestFields": {"inferenceConfig": {"topK": 20}, "top_k": 40}}),
+        value!({"additionalModelRequestFields": {"reasoningConfig": {"type": "enabled"}}}),
         value!({"system": [{"cachePoint": {"type": "default"}}]}),
         value!({"system": "Be brief."}),
         value!({"messages": []}),
@@ -141,6 +158,23 @@ fn a_whole_answer_is_a_converse_response() {
 }
 
 #[test]
+fn an_empty_answer_can_be_sent_back_and_says_nothing() {
+    let empty = value!(translate::response(String::new(), &finished(FinishReason::EndOfTurn)));
+    let empty = &empty["output"]["message"];
+    assert_eq!(empty["content"], value!([]));
+
+    let hi = value!({"role": "user", "content": [{"text": "Hi"}]});
+    let blank = value!({"role": "assistant", "content": [{"text": "", "image": null}]});
+    let request = translated(&value!({"messages": [hi, empty, hi, blank, hi]})).unwrap();
+    assert_eq!(request.messages.iter().map(|message| message.role).collect::<Vec<_>>(), [inference::Role::User; 3]);
+    let error = translated(&value!({"messages": [empty, blank], "system": [{"text": "Be brief."}]})).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("messages"));
+    // What isn't empty but isn't offered is not taken for empty.
+    let image = value!({"role": "assistant", "content": [{"image": {}}]});
+    assert_eq!(translated(&value!({"messages": [hi, image]})).unwrap_err().kind, ErrorKind::Invalid);
+}
+
+#[test]
 fn every_end_has_its_stop_reason() {
     let reasons = [
         FinishReason::EndOfTurn,
@@ -172,6 +206,21 @@ async fn a_stream_is_start_deltas_block_end_stop_and_metadata() {
     let lines = frames(streamed(events).await);
     assert!(!lines.contains("contentBlockStart"));
     insta::assert_snapshot!(lines);
+}
+
+#[tokio::test]
+async fn each_event_is_sent_by_itself() {
+    let events = vec![text("a"), text("b"), Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))];
+    let mut encoder = stream::Encoder::default();
+    let opening = encoder.opening();
+    let mut body = answer::stream(Reader::from_events(events), opening, move |event| encoder.encode(event));
+    let mut sent = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let first = frames(frame.unwrap().into_data().unwrap());
+        sent.push(first.split_whitespace().next().unwrap().to_owned());
+    }
+    let kinds = ["messageStart", "contentBlockDelta", "contentBlockDelta", "contentBlockStop"];
+    assert_eq!(sent, kinds.map(|kind| format!(":event-type={kind}")));
 }
 
 #[tokio::test]

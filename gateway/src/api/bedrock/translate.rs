@@ -1,8 +1,8 @@
 //! Between Bedrock's Converse and the canonical request and answer. Pure.
 
 use super::wire::{
-    ConverseMessage, ConverseRequest, ConverseResponse, InferenceConfig, Metrics, Output, OutputMessage, StopReason,
-    TextBlock, TokenUsage, Union,
+    AdditionalFields, ConverseMessage, ConverseRequest, ConverseResponse, InferenceConfig, Metrics, Output,
+    OutputMessage, StopReason, TextBlock, TokenUsage, Union,
 };
 use crate::error::{Error, Result};
 use crate::id::RequestId;
@@ -19,7 +19,7 @@ pub const INVALID_MODEL: &str = "The provided model identifier is invalid.";
 /// `Invalid`, naming the member that is out of range or not offered.
 pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool) -> Result<Request> {
     refuse_what_is_not_offered(&wire)?;
-    if wire.messages.is_empty() {
+    if wire.messages.iter().all(is_empty_answer) {
         return Err(Error::invalid("messages", "The request needs at least one message in `messages`."));
     }
     let system = wire.system.unwrap_or_default();
@@ -29,10 +29,12 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
         messages.push(Message { role: Role::System, content });
     }
     for (at, turn) in wire.messages.into_iter().enumerate() {
-        messages.push(message(at, turn)?);
+        if !is_empty_answer(&turn) {
+            messages.push(message(at, turn)?);
+        }
     }
     let config = wire.inference_config.unwrap_or_default();
-    let top_k = wire.additional_model_request_fields.unwrap_or_default().top_k;
+    let top_k = top_k(wire.additional_model_request_fields.unwrap_or_default())?;
     Ok(Request {
         id,
         dialect: Dialect::BedrockConverse,
@@ -56,6 +58,15 @@ fn refuse_what_is_not_offered(wire: &ConverseRequest) -> Result<()> {
         Some((name, _)) => Err(Error::invalid(*name, format!("`{name}` is not supported here yet."))),
         None => Ok(()),
     }
+}
+
+/// A model may end its turn at once, and callers send such answers back as part of the conversation: they say nothing.
+fn is_empty_answer(turn: &ConverseMessage) -> bool {
+    let is_empty = |block: &Union| {
+        let mut members = block.iter().filter(|(_, value)| !value.is_null());
+        members.next().is_some_and(|(name, value)| name == "text" && value == "") && members.next().is_none()
+    };
+    turn.role == "assistant" && turn.content.iter().all(is_empty)
 }
 
 fn message(at: usize, turn: ConverseMessage) -> Result<Message> {
@@ -96,6 +107,31 @@ fn text(param: &str, block: Union) -> Result<Content> {
             let text = format!("`{param}`: blocks of kind `{other}` are not supported here yet; use `text`.");
             Err(Error::invalid(format!("{param}.{other}"), text))
         }
+    }
+}
+
+/// Reads the fields that are the model's own.
+fn top_k(fields: AdditionalFields) -> Result<Option<u32>> {
+    const FIELDS: &str = "additionalModelRequestFields";
+    let not_offered = |name: &str| {
+        let param = format!("{FIELDS}.{name}");
+        let text = format!("`{param}` is not supported here yet.");
+        Err(Error::invalid(param, text))
+    };
+    let asks_for_nothing = |config: &Value| config["type"] == "disabled";
+    if fields.reasoning_config.is_some_and(|config| !asks_for_nothing(&config)) {
+        return not_offered("reasoningConfig");
+    }
+    let config = fields.inference_config.unwrap_or_default();
+    if let Some((name, _)) = config.others.iter().find(|(_, value)| !value.is_null()) {
+        return not_offered(&format!("inferenceConfig.{name}"));
+    }
+    match (config.top_k, fields.top_k) {
+        (Some(nova), Some(other)) if nova != other => {
+            let text = format!("`{FIELDS}`: `inferenceConfig.topK` and `top_k` contradict each other.");
+            Err(Error::invalid(format!("{FIELDS}.inferenceConfig.topK"), text))
+        }
+        (nova, other) => Ok(nova.or(other)),
     }
 }
 
@@ -141,9 +177,10 @@ fn stop(sequences: Vec<String>) -> Result<Vec<String>> {
     Ok(sequences)
 }
 
-/// A whole answer.
+/// A whole answer. An empty one has no block: a blank text is refused when the caller sends it back.
 pub fn response(text: String, finished: &Finished) -> ConverseResponse {
-    let message = OutputMessage { role: "assistant", content: vec![TextBlock { text }] };
+    let content = if text.is_empty() { vec![] } else { vec![TextBlock { text }] };
+    let message = OutputMessage { role: "assistant", content };
     ConverseResponse {
         output: Output { message },
         stop_reason: stop_reason(&finished.reason),

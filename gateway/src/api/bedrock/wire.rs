@@ -19,7 +19,7 @@ pub struct ConverseRequest {
     pub system: Option<Vec<Union>>,
     /// How to generate.
     pub inference_config: Option<InferenceConfig>,
-    /// Only `top_k` is read.
+    /// Only `top_k` and `inferenceConfig.topK` are read; `reasoningConfig` is not offered yet.
     #[schema(value_type = Option<Object>)]
     pub additional_model_request_fields: Option<AdditionalFields>,
     /// Not offered yet.
@@ -66,6 +66,23 @@ pub struct AdditionalFields {
     /// Most likely tokens to choose from.
     #[serde(alias = "topK")]
     pub top_k: Option<u32>,
+    /// Where Nova has what Converse's own `inferenceConfig` lacks.
+    #[serde(rename = "inferenceConfig")]
+    pub inference_config: Option<AdditionalInferenceConfig>,
+    /// Not offered yet.
+    #[serde(rename = "reasoningConfig")]
+    pub reasoning_config: Option<serde_json::Value>,
+}
+
+/// Nova's additional settings.
+#[derive(Debug, Default, Deserialize)]
+pub struct AdditionalInferenceConfig {
+    /// Most likely tokens to choose from.
+    #[serde(rename = "topK", alias = "top_k")]
+    pub top_k: Option<u32>,
+    /// None is offered.
+    #[serde(flatten)]
+    pub others: serde_json::Map<String, serde_json::Value>,
 }
 
 /// How the answer shall look.
@@ -109,7 +126,7 @@ pub struct Output {
 pub struct OutputMessage {
     /// `assistant`
     pub role: &'static str,
-    /// One block.
+    /// One block; none when the model ended its turn at once.
     pub content: Vec<TextBlock>,
 }
 

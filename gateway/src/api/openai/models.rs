@@ -51,6 +51,7 @@ pub struct ModelView {
     responses(
         (status = 200, body = ModelList),
         (status = 401, description = "No valid credential", body = super::wire::ErrorBody),
+        (status = 503, description = "This gateway is full", body = super::wire::ErrorBody),
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]
@@ -69,6 +70,7 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Result<Json<
         (status = 200, body = ModelView),
         (status = 401, description = "No valid credential", body = super::wire::ErrorBody),
         (status = 404, description = "Not in the catalog", body = super::wire::ErrorBody),
+        (status = 503, description = "This gateway is full", body = super::wire::ErrorBody),
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]

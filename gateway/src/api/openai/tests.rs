@@ -74,6 +74,24 @@ fn a_minimal_request_leaves_the_rest_to_the_model() {
 }
 
 #[test]
+fn an_empty_answer_can_be_sent_back_and_says_nothing() {
+    let hi = value!({"role": "user", "content": "Hi"});
+    let answers = [
+        value!({"role": "assistant", "content": ""}),
+        value!({"role": "assistant", "content": null, "tool_calls": []}),
+        value!({"role": "assistant", "content": []}),
+        value!({"role": "assistant", "content": [{"type": "text", "text": ""}]}),
+        value!({"role": "assistant"}),
+    ];
+    for answer in answers {
+        let request = translated(&value!({"model": "m", "messages": [hi, answer, hi]})).unwrap();
+        assert_eq!(request.messages.iter().map(|message| message.role).collect::<Vec<_>>(), [inference::Role::User; 2]);
+        let error = translated(&value!({"model": "m", "messages": [answer]})).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("messages"));
+    }
+}
+
+#[test]
 fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
     let image = value!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]);
     let members = [

@@ -21,14 +21,15 @@ const MAX_STOP: usize = 4;
 /// `Invalid`, naming the parameter that is out of range or not offered.
 pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
     refuse_what_is_not_offered(&wire)?;
-    if wire.messages.is_empty() {
+    if wire.messages.iter().all(is_empty_answer) {
         return Err(Error::invalid("messages", "`messages` must hold at least one message."));
     }
     let stream = wire.stream.unwrap_or(false);
     if wire.stream_options.is_some() && !stream {
         return Err(Error::invalid("stream_options", "`stream_options` is only allowed with `stream: true`."));
     }
-    let messages = wire.messages.into_iter().enumerate().map(|(at, turn)| message(at, turn)).collect::<Result<_>>()?;
+    let turns = wire.messages.into_iter().enumerate().filter(|(_, turn)| !is_empty_answer(turn));
+    let messages = turns.map(|(at, turn)| message(at, turn)).collect::<Result<_>>()?;
     let sampling = Sampling {
         temperature: within("temperature", wire.temperature, 0.0, 2.0)?,
         // 0 would be an empty nucleus; what callers mean by it is the most likely token.
@@ -71,6 +72,18 @@ fn refuse_what_is_not_offered(wire: &ChatRequest) -> Result<()> {
         Some((name, _)) => Err(Error::invalid(*name, format!("This value of `{name}` is not supported here yet."))),
         None => Ok(()),
     }
+}
+
+/// A model may end its turn at once, and callers send such answers back as part of the conversation: they say nothing.
+fn is_empty_answer(turn: &ChatMessage) -> bool {
+    let is_empty = |part: &ContentPart| part.kind == "text" && part.text.as_deref() == Some("");
+    let says_nothing = match &turn.content {
+        None => true,
+        Some(TextOr::Text(text)) => text.is_empty(),
+        Some(TextOr::Many(parts)) => parts.iter().all(is_empty),
+    };
+    let calls = turn.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty());
+    turn.role == "assistant" && says_nothing && !calls
 }
 
 fn message(at: usize, turn: ChatMessage) -> Result<Message> {
