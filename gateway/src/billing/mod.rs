@@ -21,7 +21,7 @@ pub use open::{note_worker, open_request};
 pub use rating::rate;
 pub use record::{balance, request_record};
 pub use recovery::{expired_requests, open_requests, renew_leases};
-pub use settle::settle;
+pub use settle::{Settled, settle};
 
 /// What is made durable before a request's first byte leaves.
 #[derive(Debug, Clone)]

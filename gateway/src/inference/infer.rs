@@ -257,7 +257,6 @@ async fn conclude(
         log.end(Event::Failed(verdict.error.unwrap_or_else(panicked)));
         return;
     };
-    app.metrics.inference.ended(dialect.as_str(), verdict.outcome, verdict.counts);
     if let Some(done) = &done {
         app.metrics.inference.prefilled(&done.path.prefill);
     }
@@ -272,12 +271,7 @@ async fn conclude(
     if let Some(reservation) = case.reservation.take() {
         reservation.settle(usage.total_tokens());
     }
-    let cost = settle(app, settlement, running).await;
-    tracing::info!(
-        request = %call.request.id, outcome = ?verdict.outcome, input_tokens = usage.input_tokens,
-        output_tokens = usage.output_tokens, attempt = detail.attempt, ttft_ms = detail.ttft_ms,
-        latency_ms = detail.latency_ms, "request ended"
-    );
+    let cost = settle(app, dialect, settlement, running).await;
     log.end(match (verdict.error, done) {
         (None, Some(done)) => Event::Finished(Box::new(Finished {
             reason: done.finish,

@@ -120,10 +120,13 @@ async fn settle(app: &App, row: OpenRow, since: &mut HashMap<RequestId, Instant>
         ended_at: app.clock.now(),
     };
     match billing::settle(&app.store, &settlement).await {
-        Ok(_) => {
-            app.metrics.inference.ended("recovery", end.outcome, end.counts);
-            tracing::info!(request = %row.id, outcome = ?end.outcome, "orphan settled");
+        Ok(settled) => {
             since.remove(&row.id);
+            // Another replica may have been as quick.
+            if settled.first {
+                app.metrics.inference.ended("recovery", end.outcome, &settlement.usage);
+                tracing::info!(request = %row.id, outcome = end.outcome.as_str(), "orphan settled");
+            }
         }
         Err(error) => tracing::warn!(request = %row.id, %error, "orphan not settled"),
     }
