@@ -60,7 +60,7 @@ pub enum Outcome {
     Completed,
     /// The caller went away, and generation was stopped.
     ClientGone,
-    /// It failed; what was generated before is charged.
+    /// It failed: before the first token nothing is charged, afterwards what was computed.
     Failed,
     /// Ended by this gateway's shutdown.
     Shutdown,

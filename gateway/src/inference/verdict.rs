@@ -21,7 +21,7 @@ pub(super) struct Facts {
     pub(super) interrupt: Option<Interrupt>,
     /// Whether the first token had come.
     pub(super) started: bool,
-    /// The engine's last count.
+    /// What the engine computed, as far as it is known.
     pub(super) counts: Counts,
 }
 
@@ -42,8 +42,10 @@ pub(super) struct Verdict {
 /// | `Done`, unless it is our stop's | completed | all |
 /// | nobody reads any more | client gone | what the engine computed until it stopped |
 /// | shutdown | shutdown | the same |
-/// | failure after the first token | failed | what the last frame counted |
+/// | failure after the first token | failed | what the engine computed until then |
 /// | failure before it | failed | nothing: nobody got anything for it |
+///
+/// What the engine computed is its own count where it could still be had, and the last frame's where it could not.
 pub(super) fn verdict(facts: Facts, result: Result<&Done, &Error>) -> Verdict {
     let counts = match result {
         Ok(done) => done.counts,
