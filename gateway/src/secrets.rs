@@ -199,19 +199,33 @@ fn short(source: &Source) -> String {
 }
 
 /// A file of 64 random hex digits, unless there is one.
+///
+/// It gets its name only once it is whole and on disk: an empty one, left by a crash in between, would be refused by
+/// every later start. Of two that make it at once the first one's stays.
 fn create(state_dir: &Path, source: &Source) -> std::io::Result<()> {
     let dir = state_dir.join("secrets");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(dir.join(source.file));
-    match made {
-        Ok(mut file) => {
-            let text = Zeroizing::new(hex::encode(rand::random::<[u8; 32]>()));
-            writeln!(file, "{}", text.as_str())?;
-            file.sync_all()
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+    let path = dir.join(source.file);
+    if path.try_exists()? {
+        return Ok(());
     }
+    let unnamed = dir.join(format!(".{}.{:016x}", source.file, rand::random::<u64>()));
+    let named = write_whole(&unnamed).and_then(|()| std::fs::hard_link(&unnamed, &path));
+    // Whatever became of it: the secret must not stay under a second name.
+    let removed = std::fs::remove_file(&unnamed);
+    match named {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        named => named?,
+    }
+    removed?;
+    std::fs::File::open(&dir)?.sync_all()
+}
+
+fn write_whole(path: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let text = Zeroizing::new(hex::encode(rand::random::<[u8; 32]>()));
+    writeln!(file, "{}", text.as_str())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -256,6 +270,34 @@ mod tests {
         for file in ["pepper", "master-key", "cluster"] {
             let mode = std::fs::metadata(dir.path().join("secrets").join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn whoever_sees_a_secrets_file_sees_it_whole_and_all_makers_agree_on_it() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("secrets/pepper");
+            let texts: Vec<String> = std::thread::scope(|scope| {
+                let watcher = scope.spawn(|| {
+                    loop {
+                        if let Ok(text) = std::fs::read_to_string(&path) {
+                            return text;
+                        }
+                    }
+                });
+                let makers: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            create(dir.path(), &PEPPER).unwrap();
+                            std::fs::read_to_string(&path).unwrap()
+                        })
+                    })
+                    .collect();
+                makers.into_iter().chain([watcher]).map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(texts.iter().all(|text| text.len() == 65 && *text == texts[0]), "{texts:?}");
+            assert_eq!(std::fs::read_dir(dir.path().join("secrets")).unwrap().count(), 1, "a second name was left");
         }
     }
 

@@ -99,7 +99,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Result<()> {
     let store = Store::connect(&config).await?;
     store.schema_is_current().await?;
-    let _alone = store.lock_exclusive()?;
+    let alone = store.lock_exclusive(&config.gateway.id).await?;
     let app = build(config, store)?;
     let ending =
         Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
@@ -112,7 +112,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
         background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
     }
 
-    shutdown.drain.cancelled().await;
+    tokio::select! {
+        () = shutdown.drain.cancelled() => {}
+        // Whoever has it now settles what is open under our id: better to end than to share.
+        () = alone.lost() => {}
+    }
     drain(&app, &ending, &background, &shutdown).await;
     Ok(())
 }

@@ -116,13 +116,15 @@ async fn apply(store: &Store, tenants: &[Principal; 2], model: &mut Model, step:
         Step::Settle { request, outcome, tokens } => {
             let known = &mut model.requests[request % count];
             let charged = settle(store, &settles(known, outcome, tokens)).await?;
+            assert_eq!(charged.first, known.end.is_none());
+            let charged = charged.amount;
             let (_, expected) = *known.end.get_or_insert((outcome, amount(&known.request.price, outcome, tokens)));
             assert_eq!(charged.0, expected);
         }
         Step::SettleTogether { request, outputs } => {
             let known = &mut model.requests[request % count];
             let all = outputs.iter().map(|&output| settles(known, Outcome::Completed, [1, 0, 0, output, 0]));
-            let all = all.map(|settlement| async move { settle(store, &settlement).await.unwrap().0 });
+            let all = all.map(|settlement| async move { settle(store, &settlement).await.unwrap().amount.0 });
             let amounts = futures::future::join_all(all).await;
             assert!(amounts.iter().all(|amount| *amount == amounts[0]), "{amounts:?}");
             let price = &known.request.price;
@@ -158,7 +160,7 @@ async fn apply(store: &Store, tenants: &[Principal; 2], model: &mut Model, step:
                 assert_eq!((&row.tenant_id, row.attempt), (&known.request.principal.tenant, known.attempt));
                 let outcome = if row.attempt == 1 { Outcome::Lost } else { Outcome::Recovered };
                 let tokens = [row.input_tokens, 0, 0, 2, 0];
-                let charged = settle(store, &settles(known, outcome, tokens)).await?;
+                let charged = settle(store, &settles(known, outcome, tokens)).await?.amount;
                 known.end = Some((outcome, amount(&known.request.price, outcome, tokens)));
                 assert_eq!(Some((outcome, charged.0)), known.end);
             }

@@ -21,7 +21,7 @@ pub use open::{note_worker, open_request};
 pub use rating::rate;
 pub use record::{balance, request_record};
 pub use recovery::{expired_requests, open_requests, renew_leases};
-pub use settle::settle;
+pub use settle::{Settled, settle};
 
 /// What is made durable before a request's first byte leaves.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ pub enum Outcome {
     Completed,
     /// The caller went away, and generation was stopped.
     ClientGone,
-    /// It failed; what was generated before is charged.
+    /// It failed: before the first token nothing is charged, afterwards what was computed.
     Failed,
     /// Ended by this gateway's shutdown.
     Shutdown,

@@ -8,19 +8,29 @@ use crate::inference::Usage;
 use crate::money::Nanousd;
 use crate::store::{NewLedgerEntry, NewUsage, SettledRow, Store, Tx, count};
 
+/// What settling came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// As on the ledger, whoever wrote it.
+    pub amount: Nanousd,
+    /// Whether this call wrote it; `false` when the request was settled before.
+    pub first: bool,
+}
+
 /// Settles once: the request's end, its usage record and its ledger entry in one transaction, at the price pinned when it
-/// was opened. A second call changes nothing and returns the first one's amount, so it can be repeated after any error.
+/// was opened. A second call changes nothing and returns the first one's amount, so it can be repeated after any error;
+/// only when it is the first may it be counted and logged as this request's end.
 /// Cancelling it abandons the answer, not the work.
 ///
 /// # Errors
 /// `NotFound` for a request never opened; `Internal` when usage is beyond what was opened for and too much for an
 /// amount; those of the store.
-pub async fn settle(store: &Store, settlement: &Settlement) -> Result<Nanousd> {
+pub async fn settle(store: &Store, settlement: &Settlement) -> Result<Settled> {
     let settlement = settlement.clone();
     store.transaction(move |tx| Box::pin(async move { settle_in(tx, &settlement).await })).await
 }
 
-async fn settle_in(tx: &mut Tx, settlement: &Settlement) -> Result<Nanousd> {
+async fn settle_in(tx: &mut Tx, settlement: &Settlement) -> Result<Settled> {
     let detail = serde_json::to_string(&settlement.detail).map_err(Error::internal)?;
     let outcome = settlement.outcome.as_str();
     let Some(request) = tx.request_settle(&settlement.id, outcome, &detail, settlement.ended_at).await? else {
@@ -42,7 +52,7 @@ async fn settle_in(tx: &mut Tx, settlement: &Settlement) -> Result<Nanousd> {
         created_at: settlement.ended_at,
     })
     .await?;
-    Ok(amount)
+    Ok(Settled { amount, first: true })
 }
 
 /// A request that nobody remembers is ended all the same, and charged nothing whatever the caller passed along.
@@ -71,9 +81,9 @@ fn usage_record(settlement: &Settlement, request: &SettledRow, usage: &Usage) ->
     })
 }
 
-async fn settled_before(tx: &mut Tx, id: &RequestId) -> Result<Nanousd> {
+async fn settled_before(tx: &mut Tx, id: &RequestId) -> Result<Settled> {
     match tx.ledger_entry(id, INFERENCE).await? {
-        Some(entry) => Ok(entry.amount_nanousd),
+        Some(entry) => Ok(Settled { amount: entry.amount_nanousd, first: false }),
         None => Err(Error::new(ErrorKind::NotFound, "No such request.")),
     }
 }

@@ -65,7 +65,7 @@ async fn a_settled_request_shows_its_tokens_path_and_ledger_entry() {
             latency_ms: Some(6),
         };
         let settled = Settlement { detail: detail.clone(), ..settlement(&id, Outcome::Completed, 10, 3) };
-        assert_eq!(settle(&store, &settled).await.unwrap(), Nanousd(10 * 60 + 3 * 240));
+        assert_eq!(settle(&store, &settled).await.unwrap().amount, Nanousd(10 * 60 + 3 * 240));
 
         let record = request_record(&store, &id).await.unwrap();
         assert_eq!((&record.tenant_id, &record.project_id, &record.key_id), (&who.tenant, &who.project, &who.key));
@@ -88,10 +88,11 @@ async fn settling_again_changes_nothing_and_gives_the_first_amount() {
         let first = settle(&store, &settlement(&id, Outcome::ClientGone, 10, 3)).await.unwrap();
         let before = request_record(&store, &id).await.unwrap();
         let again = settle(&store, &settlement(&id, Outcome::Recovered, 10, 20)).await.unwrap();
-        assert_eq!((first, again), (Nanousd(1_320), Nanousd(1_320)));
+        assert_eq!((first.amount, first.first), (Nanousd(1_320), true));
+        assert_eq!((again.amount, again.first), (Nanousd(1_320), false), "only the first may be counted");
         let after = request_record(&store, &id).await.unwrap();
         assert_eq!(serde_json::to_value(&before).unwrap(), serde_json::to_value(&after).unwrap());
-        assert_eq!(balance(&store, &who.tenant).await.unwrap(), first);
+        assert_eq!(balance(&store, &who.tenant).await.unwrap(), first.amount);
     })
     .await;
 }
@@ -105,11 +106,11 @@ async fn of_many_settlements_at_once_one_counts_and_all_hear_its_amount() {
             let (store, id) = (store.clone(), id.clone());
             tokio::spawn(async move { settle(&store, &settlement(&id, Outcome::Completed, 10, output)).await.unwrap() })
         });
-        let amounts = futures::future::join_all(each).await;
+        let all = futures::future::join_all(each).await;
+        let all: Vec<Settled> = all.into_iter().map(Result::unwrap).collect();
         let owed = balance(&store, &who.tenant).await.unwrap();
-        for amount in amounts {
-            assert_eq!(amount.unwrap(), owed);
-        }
+        assert!(all.iter().all(|settled| settled.amount == owed), "{all:?}");
+        assert_eq!(all.iter().filter(|settled| settled.first).count(), 1);
     })
     .await;
 }
@@ -120,7 +121,7 @@ async fn a_lost_request_has_its_one_terminal_record_and_costs_nothing() {
         let who = principal(&store, "acme").await;
         let id = opened(&store, &who).await;
         note_worker(&store, &id, "decode-2", 3).await.unwrap();
-        assert_eq!(settle(&store, &settlement(&id, Outcome::Lost, 10, 3)).await.unwrap(), Nanousd(0));
+        assert_eq!(settle(&store, &settlement(&id, Outcome::Lost, 10, 3)).await.unwrap().amount, Nanousd(0));
         let record = request_record(&store, &id).await.unwrap();
         assert_eq!((record.outcome.as_deref(), record.input_tokens, record.output_tokens), (Some("lost"), 0, 0));
         assert_eq!((record.detail.decode.as_deref(), record.detail.attempt), (Some("decode-2"), 3));

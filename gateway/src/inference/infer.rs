@@ -5,8 +5,9 @@ use super::log::FrameLog;
 use super::meter::{Interrupts, Meter, interrupts};
 use super::settle::{LEASE_US, settle};
 use super::state::Running;
+use super::tally::{Asked, Tally, Unanswered};
 use super::verdict::{Facts, Verdict, verdict};
-use super::{Request, limits};
+use super::{Request, Usage, limits};
 use crate::app::App;
 use crate::auth::Principal;
 use crate::billing::{self, Detail, OpenRequest, Settlement};
@@ -15,15 +16,20 @@ use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::Reservation;
 use crate::upstream::{Attempt, Cluster, Failure, Job, Placement, TokenStream};
-use cluster_protocol::Done;
+use cluster_protocol::{Counts, Done};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Events beside those of the output tokens: the first, and text that was held back until the end.
 const EVENTS_BESIDE_TOKENS: usize = 4;
+
+/// How long the reader of a broken answer waits for its exact count.
+const READER_WAITS: Duration = Duration::from_secs(1);
 
 /// Who asks for what, since when.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ struct Case {
     meter: Meter,
     decode: Option<String>,
     attempt: u32,
+    /// Set while a worker is asked, and left so when it gave no last word.
+    unanswered: Option<Unanswered>,
 }
 
 /// Token ids and the room for an answer.
@@ -66,6 +74,7 @@ pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, permit: OwnedS
         meter: Meter::new(call.since, app.metrics.inference.clone()),
         decode: None,
         attempt: 0,
+        unanswered: None,
     };
     let (result, interrupt) = {
         let interrupts = interrupts(&log, &app.stopping);
@@ -84,8 +93,9 @@ pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, permit: OwnedS
         }
     }
     let facts = Facts { interrupt, started: case.meter.started(), counts: case.meter.counts() };
-    let verdict = verdict(facts, result.as_deref());
-    conclude(&app, &call, case, result, verdict, &log).await;
+    let tally = tally(&app, &call, &mut case, || verdict(facts, result.as_deref()), &log).await;
+    let verdict = verdict(Facts { counts: tally.counts, ..facts }, result.as_deref());
+    conclude(&app, &call, case, result, verdict, tally, &log).await;
     app.metrics.inference.running.dec();
     drop(permit);
 }
@@ -106,10 +116,15 @@ async fn infer(
     case.open(app, call, &route, &prompt, &placement).await?;
     log.allow(prompt.max_tokens as usize + EVENTS_BESIDE_TOKENS);
     let job = job(call, prompt);
+    case.unanswered = Some(Unanswered { cluster: Arc::clone(cluster), most: most(&job) });
     let opened = cluster.open(&job, placement, note(app, call), &mut interrupts.clone()).await;
     let stream = case.note(opened)?;
     let started = started(&route, &job, &stream);
-    case.meter.read(stream, started, log, interrupts).await.map_err(Error::from)
+    let read = case.meter.read(stream, started, log, interrupts).await;
+    if read.as_ref().map_or_else(|failure| failure.exact, |_| true) {
+        case.unanswered = None;
+    }
+    read.map_err(Error::from)
 }
 
 /// Renders and tokenises: here when the vocabulary is one of ours, else by a worker.
@@ -187,14 +202,17 @@ impl Case {
                 self.decode = failure.decode.clone().or(self.decode.take());
                 self.attempt = failure.attempt.max(1);
                 self.meter.keep(&failure);
+                if failure.exact {
+                    self.unanswered = None;
+                }
                 Err(failure.into())
             }
         }
     }
 
-    fn detail(&self, done: Option<&Done>, verdict: &Verdict) -> Detail {
+    fn detail(&self, done: Option<&Done>, verdict: &Verdict, tally: &Tally) -> Detail {
         Detail {
-            finish: done.map(|done| done.finish.clone()),
+            finish: done.map(|done| done.finish.clone()).or_else(|| tally.finish.clone()),
             error: verdict.error.as_ref().map(|error| error.kind.as_str().to_owned()),
             path: done.map(|done| done.path.clone()),
             decode: self.decode.clone(),
@@ -219,12 +237,16 @@ fn job(call: &Call, prompt: Prompt) -> Job {
     }
 }
 
+fn most(job: &Job) -> Counts {
+    Counts { input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX), output_tokens: job.max_tokens }
+}
+
 fn started(route: &Route, job: &Job, stream: &TokenStream) -> Started {
     Started {
         model: route.model.id.clone(),
         stand_in: route.stand_in().map(str::to_owned),
         engine: stream.engine().to_owned(),
-        input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX),
+        input_tokens: most(job).input_tokens,
     }
 }
 
@@ -237,6 +259,22 @@ fn note(app: &Arc<App>, call: &Call) -> impl Fn(Attempt) -> futures::future::Box
     }
 }
 
+/// What the engine computed. Where the worker gave no last word it is asked; whoever still reads hears after a second at
+/// the latest that the answer failed, and the rest of the wait is nobody's.
+async fn tally(app: &App, call: &Call, case: &mut Case, verdict: impl FnOnce() -> Verdict, log: &FrameLog) -> Tally {
+    let seen = case.meter.counts();
+    let (Some(unanswered), Some(decode)) = (case.unanswered.take(), case.decode.as_deref()) else {
+        return Tally { counts: seen, exact: true, finish: None };
+    };
+    let asked = Asked { id: &call.request.id, decode, attempt: case.attempt, seen };
+    let mut told = pin!(unanswered.ask(app, &asked));
+    if let Ok(tally) = timeout(READER_WAITS, &mut told).await {
+        return tally;
+    }
+    log.end(Event::Failed(verdict().error.unwrap_or_else(panicked)));
+    told.await
+}
+
 /// Settles, once, what has a row; then ends the log.
 async fn conclude(
     app: &Arc<App>,
@@ -244,6 +282,7 @@ async fn conclude(
     mut case: Case,
     result: Result<Box<Done>>,
     verdict: Verdict,
+    tally: Tally,
     log: &FrameLog,
 ) {
     let dialect = call.request.dialect;
@@ -257,7 +296,6 @@ async fn conclude(
         log.end(Event::Failed(verdict.error.unwrap_or_else(panicked)));
         return;
     };
-    app.metrics.inference.ended(dialect.as_str(), verdict.outcome, verdict.counts);
     if let Some(done) = &done {
         app.metrics.inference.prefilled(&done.path.prefill);
     }
@@ -265,19 +303,16 @@ async fn conclude(
         id: call.request.id.clone(),
         outcome: verdict.outcome,
         usage: verdict.counts.into(),
-        detail: case.detail(done.as_deref(), &verdict),
+        detail: case.detail(done.as_deref(), &verdict, &tally),
         ended_at: app.clock.now(),
     };
     let (usage, detail) = (settlement.usage, settlement.detail.clone());
-    if let Some(reservation) = case.reservation.take() {
-        reservation.settle(usage.total_tokens());
+    // The quota counts what was computed, charged or not. Only an exact count gives the rest back: else the reservation
+    // is dropped, and all it holds counts as used.
+    if let Some(reservation) = case.reservation.take().filter(|_| tally.exact) {
+        reservation.settle(Usage::from(tally.counts).total_tokens());
     }
-    let cost = settle(app, settlement, running).await;
-    tracing::info!(
-        request = %call.request.id, outcome = ?verdict.outcome, input_tokens = usage.input_tokens,
-        output_tokens = usage.output_tokens, attempt = detail.attempt, ttft_ms = detail.ttft_ms,
-        latency_ms = detail.latency_ms, "request ended"
-    );
+    let cost = settle(app, dialect, settlement, running).await;
     log.end(match (verdict.error, done) {
         (None, Some(done)) => Event::Finished(Box::new(Finished {
             reason: done.finish,

@@ -1,8 +1,8 @@
 //! What requests count. Labels are closed sets: no tenant, key or request is one.
 
 use crate::billing::Outcome;
-use crate::inference::Dialect;
-use cluster_protocol::{Counts, PrefillPath};
+use crate::inference::{Dialect, Usage};
+use cluster_protocol::PrefillPath;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
@@ -98,10 +98,10 @@ impl Metrics {
         self.refused.get_or_create(&RefusedLabels { dialect: dialect.as_str() }).inc();
     }
 
-    pub(super) fn ended(&self, dialect: &'static str, outcome: Outcome, counts: Counts) {
+    pub(super) fn ended(&self, dialect: &'static str, outcome: Outcome, usage: &Usage) {
         self.ended.get_or_create(&EndedLabels { dialect, outcome: outcome_str(outcome) }).inc();
-        self.tokens.get_or_create(&TokenLabels { direction: "input" }).inc_by(counts.input_tokens.into());
-        self.tokens.get_or_create(&TokenLabels { direction: "output" }).inc_by(counts.output_tokens.into());
+        self.tokens.get_or_create(&TokenLabels { direction: "input" }).inc_by(usage.input_tokens);
+        self.tokens.get_or_create(&TokenLabels { direction: "output" }).inc_by(usage.output_tokens);
     }
 
     pub(super) fn prefilled(&self, path: &PrefillPath) {

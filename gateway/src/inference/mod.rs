@@ -5,6 +5,7 @@
 //! └ run     supervises: whatever `infer` comes to, a panic included, is settled once
 //!   ├ infer     catalog.resolve → prompt.build → limiter.reserve → cluster.place → billing.open_request
 //!   │           → cluster.open → meter                                        each output is the next one's input
+//!   ├ tally     what the engine computed: its last word, else the worker's receipt, else its frames
 //!   ├ verdict   what is charged, which outcome, which last event               pure
 //!   └ settle    usage record and ledger entry, tried until done; then the last event
 //! recover   settles what an earlier process, or a dead replica, has left open
@@ -25,6 +26,7 @@ pub mod recover;
 pub mod request;
 mod settle;
 mod state;
+mod tally;
 mod verdict;
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Settling what nobody else will: requests that an earlier process of this gateway, or a dead replica, left open.
 //!
 //! The decode worker remembers what each request came to, so the count is exact even though the gateway that asked is
-//! gone. A worker that restarted since, or has forgotten, says so: then nothing is charged.
+//! gone. A worker that restarted since, or has forgotten, says so: then, after some seconds' patience,
+//! nothing is charged.
 
 use super::settle::LEASE_US;
 use crate::app::App;
 use crate::billing::{self, Detail, OpenRow, Outcome, Settlement};
 use crate::error::Result;
 use crate::id::RequestId;
+use crate::upstream::Told;
 use cluster_protocol::{Counts, FinishReason, Receipt};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +20,9 @@ use tokio::time::{Instant, sleep};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Between two rounds while something is still to be asked.
 const SHORT_INTERVAL: Duration = Duration::from_secs(1);
+/// For how long the same engine must say that it knows nothing of a request: one that was sent just before its gateway
+/// died may still be on its way, or wait to be admitted.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an unreachable worker is waited for; then its requests count as lost.
 const WORKER_PATIENCE: Duration = Duration::from_secs(120);
 /// While the gateway drains, how soon it is noticed that the last request has ended.
@@ -101,11 +106,44 @@ async fn own(app: &App) -> Result<Vec<OpenRow>> {
     Ok(rows)
 }
 
+/// How long an orphan is asked for already.
+#[derive(Debug)]
+struct Asked {
+    since: Instant,
+    /// The engine that last knew nothing of it, by its epoch, and since when.
+    unknown: Option<(u64, Instant)>,
+}
+
+impl Asked {
+    fn new() -> Asked {
+        Asked { since: Instant::now(), unknown: None }
+    }
+
+    /// How long the same engine has been saying that it knows nothing.
+    fn unknown_for(&mut self, told: &Result<Told>) -> Duration {
+        let epoch = match told {
+            Ok(Told { receipt: Receipt::Unknown, epoch }) => *epoch,
+            Ok(Told { receipt: Receipt::Running { .. } | Receipt::Ended { .. }, .. }) | Err(_) => {
+                self.unknown = None;
+                return Duration::ZERO;
+            }
+        };
+        match self.unknown {
+            Some((same, since)) if same == epoch => since.elapsed(),
+            Some(_) | None => {
+                self.unknown = Some((epoch, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+}
+
 /// Settles an orphan if its count is known by now; otherwise remembers since when it is asked for.
-async fn settle(app: &App, row: OpenRow, since: &mut HashMap<RequestId, Instant>) {
-    let asked_since = *since.entry(row.id.clone()).or_insert_with(Instant::now);
-    let receipt = receipt(app, &row).await;
-    let Some(end) = judge(receipt, asked_since.elapsed()) else { return };
+async fn settle(app: &App, row: OpenRow, since: &mut HashMap<RequestId, Asked>) {
+    let asked = since.entry(row.id.clone()).or_insert_with(Asked::new);
+    let told = receipt(app, &row).await;
+    let unknown_for = asked.unknown_for(&told);
+    let Some(end) = judge(told.map(|told| told.receipt), asked.since.elapsed(), unknown_for) else { return };
     let settlement = Settlement {
         id: row.id.clone(),
         outcome: end.outcome,
@@ -120,20 +158,23 @@ async fn settle(app: &App, row: OpenRow, since: &mut HashMap<RequestId, Instant>
         ended_at: app.clock.now(),
     };
     match billing::settle(&app.store, &settlement).await {
-        Ok(_) => {
-            app.metrics.inference.ended("recovery", end.outcome, end.counts);
-            tracing::info!(request = %row.id, outcome = ?end.outcome, "orphan settled");
+        Ok(settled) => {
             since.remove(&row.id);
+            // Another replica may have been as quick.
+            if settled.first {
+                app.metrics.inference.ended("recovery", end.outcome, &settlement.usage);
+                tracing::info!(request = %row.id, outcome = end.outcome.as_str(), "orphan settled");
+            }
         }
         Err(error) => tracing::warn!(request = %row.id, %error, "orphan not settled"),
     }
 }
 
 /// `Err` while the worker can't be reached.
-async fn receipt(app: &App, row: &OpenRow) -> Result<Receipt> {
+async fn receipt(app: &App, row: &OpenRow) -> Result<Told> {
     match (&row.decode_worker, app.upstreams.cluster_of(&row.model)) {
         (Some(decode), Some(cluster)) => cluster.receipt(decode, row.id.as_str(), row.attempt).await,
-        (None, _) | (_, None) => Ok(Receipt::Unknown),
+        (None, _) | (_, None) => Ok(Told { receipt: Receipt::Unknown, epoch: 0 }),
     }
 }
 
@@ -147,17 +188,21 @@ struct End {
 
 /// `None`: ask again. Its connection is gone, so a running request ends soon; but should a worker hold on to it,
 /// what it has counted is settled in the end.
-fn judge(receipt: Result<Receipt>, asked_for: Duration) -> Option<End> {
+fn judge(receipt: Result<Receipt>, asked_for: Duration, unknown_for: Duration) -> Option<End> {
     let patient = asked_for < WORKER_PATIENCE;
     let lost = End { outcome: Outcome::Lost, counts: Counts::default(), finish: None };
+    let recovered = |counts, finish| End { outcome: Outcome::Recovered, counts: charged(counts, &finish), finish };
     match receipt {
-        Ok(Receipt::Ended { counts, finish }) => Some(End { outcome: Outcome::Recovered, counts, finish }),
-        Ok(Receipt::Unknown) => Some(lost),
-        Ok(Receipt::Running { counts }) => {
-            (!patient).then_some(End { outcome: Outcome::Recovered, counts, finish: None })
-        }
+        Ok(Receipt::Ended { counts, finish }) => Some(recovered(counts, finish)),
+        Ok(Receipt::Unknown) => (unknown_for >= UNKNOWN_PATIENCE).then_some(lost),
+        Ok(Receipt::Running { counts }) => (!patient).then_some(recovered(counts, None)),
         Err(_) => (!patient).then_some(lost),
     }
+}
+
+/// A request that fails before its first token costs nothing, and one whose gateway died under it has failed.
+fn charged(counts: Counts, finish: &Option<FinishReason>) -> Counts {
+    if counts.output_tokens == 0 && finish.is_none() { Counts::default() } else { counts }
 }
 
 #[cfg(test)]
@@ -166,28 +211,57 @@ mod tests {
     use crate::error::{Error, ErrorKind};
 
     const COUNTS: Counts = Counts { input_tokens: 7, output_tokens: 2 };
+    const NEVER: Duration = Duration::ZERO;
     const SOON: Duration = Duration::from_secs(1);
     const LATE: Duration = Duration::from_secs(3600);
 
     #[test]
     fn an_ended_request_is_recovered_with_its_exact_count() {
-        let end = judge(Ok(Receipt::Ended { counts: COUNTS, finish: Some(FinishReason::EndOfTurn) }), SOON).unwrap();
+        let end = judge(Ok(Receipt::Ended { counts: COUNTS, finish: Some(FinishReason::EndOfTurn) }), SOON, NEVER);
+        let end = end.unwrap();
         assert_eq!((end.outcome, end.counts), (Outcome::Recovered, COUNTS));
         assert_eq!(end.finish, Some(FinishReason::EndOfTurn));
     }
 
     #[test]
-    fn an_unknown_request_is_lost_and_costs_nothing() {
-        let end = judge(Ok(Receipt::Unknown), SOON).unwrap();
+    fn a_request_that_ended_before_its_first_token_costs_nothing_unless_it_was_stopped() {
+        let prompt = Counts { input_tokens: 7, output_tokens: 0 };
+        let ended = |finish| judge(Ok(Receipt::Ended { counts: prompt, finish }), SOON, NEVER).unwrap();
+        assert_eq!((ended(None).outcome, ended(None).counts), (Outcome::Recovered, Counts::default()));
+        assert_eq!(ended(Some(FinishReason::Stopped)).counts, prompt, "its caller had left");
+        let running = judge(Ok(Receipt::Running { counts: prompt }), LATE, NEVER).unwrap();
+        assert_eq!(running.counts, Counts::default());
+    }
+
+    #[test]
+    fn a_request_that_stays_unknown_is_lost_and_costs_nothing() {
+        assert_eq!(judge(Ok(Receipt::Unknown), LATE, NEVER), None, "it may be on its way");
+        assert_eq!(judge(Ok(Receipt::Unknown), LATE, UNKNOWN_PATIENCE - SOON), None);
+        let end = judge(Ok(Receipt::Unknown), SOON, UNKNOWN_PATIENCE).unwrap();
         assert_eq!((end.outcome, end.counts), (Outcome::Lost, Counts::default()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_with_the_unknown_begins_anew_with_every_engine_and_other_answer() {
+        let unknown = |epoch| Ok(Told { receipt: Receipt::Unknown, epoch });
+        let mut asked = Asked::new();
+        assert_eq!(asked.unknown_for(&unknown(1)), NEVER);
+        tokio::time::advance(SOON * 3).await;
+        assert_eq!(asked.unknown_for(&unknown(1)), SOON * 3);
+        assert_eq!(asked.unknown_for(&unknown(2)), NEVER, "a restarted worker");
+        tokio::time::advance(SOON).await;
+        assert_eq!(asked.unknown_for(&Err(Error::new(ErrorKind::UpstreamUnavailable, "x"))), NEVER);
+        assert_eq!(asked.unknown_for(&unknown(2)), NEVER);
+        tokio::time::advance(SOON).await;
+        assert_eq!(asked.unknown_for(&unknown(2)), SOON);
     }
 
     #[test]
     fn running_and_unreachable_are_asked_again_for_a_bounded_time() {
         let unreachable = || Err(Error::new(ErrorKind::UpstreamUnavailable, "x"));
-        assert_eq!(judge(Ok(Receipt::Running { counts: COUNTS }), SOON), None);
-        assert_eq!(judge(unreachable(), SOON), None);
-        assert_eq!(judge(Ok(Receipt::Running { counts: COUNTS }), LATE).unwrap().counts, COUNTS);
-        assert_eq!(judge(unreachable(), LATE).unwrap().outcome, Outcome::Lost);
+        assert_eq!(judge(Ok(Receipt::Running { counts: COUNTS }), SOON, NEVER), None);
+        assert_eq!(judge(unreachable(), SOON, NEVER), None);
+        assert_eq!(judge(Ok(Receipt::Running { counts: COUNTS }), LATE, NEVER).unwrap().counts, COUNTS);
+        assert_eq!(judge(unreachable(), LATE, NEVER).unwrap().outcome, Outcome::Lost);
     }
 }

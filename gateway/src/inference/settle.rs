@@ -4,6 +4,8 @@ use super::state::Running;
 use crate::app::App;
 use crate::billing::{self, Settlement};
 use crate::clock::Micros;
+use crate::error::ErrorKind;
+use crate::inference::Dialect;
 use crate::money::Nanousd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +16,19 @@ pub(super) const LEASE_US: Micros = 60_000_000;
 
 /// How long a caller waits for the price of a complete answer.
 const CALLER_WAITS: Duration = Duration::from_secs(2);
-/// How long a settlement is tried; afterwards recovery settles from the worker's receipt.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The same while the gateway stops.
+/// How long a settlement is tried while the gateway stops; afterwards recovery settles from the worker's receipt.
 const PATIENCE_STOPPING: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// Settles in a tracked task of its own, and waits shortly for the amount; `None` when it takes longer or fails.
-pub(super) async fn settle(app: &Arc<App>, settlement: Settlement, running: Running) -> Option<Nanousd> {
-    let task = app.tasks.spawn(until_settled(Arc::clone(app), settlement, running));
+pub(super) async fn settle(
+    app: &Arc<App>,
+    dialect: Dialect,
+    settlement: Settlement,
+    running: Running,
+) -> Option<Nanousd> {
+    let task = app.tasks.spawn(until_settled(Arc::clone(app), dialect, settlement, running));
     match timeout(CALLER_WAITS, task).await {
         Ok(Ok(amount)) => amount,
         Ok(Err(panic)) => {
@@ -37,25 +42,50 @@ pub(super) async fn settle(app: &Arc<App>, settlement: Settlement, running: Runn
     }
 }
 
-/// Tries until it is settled or patience ends. `running` keeps recovery away for as long.
-async fn until_settled(app: Arc<App>, settlement: Settlement, running: Running) -> Option<Nanousd> {
-    let since = Instant::now();
+/// Tries until it is settled, or until the gateway stops and patience ends: what is known here is exact, and of a
+/// receipt nobody knows how long a worker keeps it. `running` keeps recovery away for as long.
+///
+/// The tries are bounded in number by what is in work: while the store fails, no further request is opened.
+async fn until_settled(app: Arc<App>, dialect: Dialect, settlement: Settlement, running: Running) -> Option<Nanousd> {
     let mut pause = FIRST_RETRY;
-    let amount = loop {
+    let mut stopping_since = None;
+    let settled = loop {
         let error = match billing::settle(&app.store, &settlement).await {
-            Ok(amount) => break Some(amount),
+            Ok(settled) => break settled,
             Err(error) => error,
         };
-        let patience = if app.stopping.is_cancelled() { PATIENCE_STOPPING } else { PATIENCE };
+        if app.stopping.is_cancelled() {
+            stopping_since.get_or_insert_with(Instant::now);
+        }
         let cause = error.cause().map(tracing::field::display);
-        if since.elapsed() + pause > patience {
+        let out_of_patience = stopping_since.is_some_and(|since| since.elapsed() + pause > PATIENCE_STOPPING);
+        if out_of_patience || error.kind == ErrorKind::NotFound {
             tracing::error!(request = %settlement.id, %error, cause, "not settled; recovery will");
-            break None;
+            return None;
         }
         tracing::warn!(request = %settlement.id, %error, cause, "settling again");
-        sleep(pause).await;
+        tokio::select! {
+            () = sleep(pause) => {}
+            // Not for a second time: from then on the pauses count.
+            () = app.stopping.cancelled(), if stopping_since.is_none() => pause = FIRST_RETRY,
+        }
         pause = (pause * 2).min(LAST_RETRY);
     };
     drop(running);
-    amount
+    if settled.first {
+        ended(&app, dialect, &settlement);
+    } else {
+        tracing::warn!(request = %settlement.id, "somebody else had settled this request");
+    }
+    Some(settled.amount)
+}
+
+fn ended(app: &App, dialect: Dialect, settlement: &Settlement) {
+    let Settlement { id, outcome, usage, detail, .. } = settlement;
+    app.metrics.inference.ended(dialect.as_str(), *outcome, usage);
+    tracing::info!(
+        request = %id, outcome = outcome.as_str(), input_tokens = usage.input_tokens,
+        output_tokens = usage.output_tokens, attempt = detail.attempt, ttft_ms = detail.ttft_ms,
+        latency_ms = detail.latency_ms, "request ended"
+    );
 }

@@ -14,7 +14,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 use crate::upstream::cluster::fake::*;
 use arc_swap::ArcSwap;
-use cluster_protocol::{Counts, ErrorCode, FinishReason, Receipt, Role as WorkerRole};
+use cluster_protocol::{Counts, ErrorCode, FinishReason, Message as Frame, Receipt, Role as WorkerRole, WorkerError};
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -66,13 +66,13 @@ async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
     });
     let probes = CancellationToken::new();
     app.upstreams.watch(&TaskTracker::new(), &probes);
-    within_10_s("ready workers", || async { app.upstreams.ready() }).await;
+    within_30_s("ready workers", || async { app.upstreams.ready() }).await;
     let caller = principal(&app.store, "acme").await;
     Gateway { app, caller, worker, _probes: probes.drop_guard(), _state: state }
 }
 
-async fn within_10_s<F: Future<Output = bool>>(what: &str, check: impl Fn() -> F) {
-    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+async fn within_30_s<F: Future<Output = bool>>(what: &str, check: impl Fn() -> F) {
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
     while !check().await {
         assert!(tokio::time::Instant::now() < until, "no {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -107,6 +107,20 @@ impl Gateway {
 
     async fn record(&self, id: &RequestId) -> RequestRecord {
         billing::request_record(&self.app.store, id).await.unwrap()
+    }
+
+    /// From outside of the program.
+    async fn sql(&self, sql: &'static str) {
+        let file = self.app.config.gateway.state_dir.join("caprock.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+        let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    }
+
+    /// Of the caller's tokens per minute.
+    async fn tokens_left(&self) -> u64 {
+        let standing = self.app.limiter.reserve(&self.caller, 0).await.unwrap().standing();
+        standing.tokens_per_minute.unwrap().remaining
     }
 
     /// As if a gateway had died with this request sent to the worker.
@@ -213,6 +227,133 @@ async fn a_request_that_never_begins_costs_nothing_and_names_its_last_attempt() 
     assert_eq!(record.detail.attempt, 3);
 }
 
+fn asks_for_receipt(message: &Frame) -> bool {
+    matches!(message, Frame::QueryReceipt(_))
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_during_a_long_prefill_pays_for_the_prompt_by_the_workers_receipt() {
+    let gateway = gateway().await;
+    gateway.worker.script([accepted(), Step::Hang]);
+    gateway.worker.set_receipt(Receipt::Running { counts: Counts::default() });
+    let request = request();
+    let id = request.id.clone();
+    let reader = gateway.start(request);
+    gateway.worker.until(|seen| !seen.generates().is_empty()).await;
+    drop(reader);
+    gateway.worker.until(|seen| seen.messages.iter().any(asks_for_receipt)).await;
+    assert_eq!(gateway.record(&id).await.state, "open", "the engine is still in the middle of a chunk");
+    gateway.worker.set_receipt(Receipt::Ended { counts: counts(0), finish: None });
+    gateway.settled().await;
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.input_tokens), (Some("client_gone"), 3));
+}
+
+#[tokio::test]
+async fn a_broken_link_is_told_soon_and_settled_by_what_the_engine_computed_meanwhile() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    gateway.worker.script([accepted(), token("a", 1), Step::Close]);
+    gateway.worker.set_receipt(Receipt::Running { counts: counts(1) });
+    let request = request();
+    let id = request.id.clone();
+    let (text, end) = read(&mut gateway.start(request)).await;
+    assert_eq!((text.as_str(), failure(end)), ("a", ErrorKind::UpstreamFailed));
+    assert_eq!(gateway.record(&id).await.state, "open", "the caller does not wait for the engine");
+    gateway.worker.set_receipt(Receipt::Ended { counts: counts(6), finish: None });
+    gateway.settled().await;
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.output_tokens), (Some("failed"), 6));
+    assert_eq!(gateway.tokens_left().await, 100 - 9, "exact, so the rest came back");
+}
+
+#[tokio::test]
+async fn a_receipt_that_cannot_be_is_not_believed() {
+    let gateway = gateway().await;
+    gateway.worker.script([accepted(), token("a", 2), Step::Close]);
+    gateway.worker.set_receipt(Receipt::Ended { counts: counts(11), finish: None });
+    let request = request();
+    let id = request.id.clone();
+    read(&mut gateway.start(request)).await;
+    assert_eq!(gateway.record(&id).await.output_tokens, 2);
+}
+
+#[tokio::test]
+async fn a_failure_before_the_first_token_is_free_but_what_was_computed_counts_in_the_quota() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    let failed = WorkerError { code: ErrorCode::BadRequest, message: "scripted".into(), counts: counts(0) };
+    gateway.worker.script([accepted(), Step::Send(Frame::Error(failed))]);
+    let request = request();
+    let id = request.id.clone();
+    read(&mut gateway.start(request)).await;
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.input_tokens), (Some("failed"), 0));
+    gateway.settled().await;
+    assert_eq!(gateway.tokens_left().await, 100 - 3);
+}
+
+#[tokio::test]
+async fn a_count_that_is_not_exact_gives_no_tokens_back() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    gateway.worker.script([accepted(), token("a", 1), Step::Close]);
+    read(&mut gateway.start(request())).await;
+    gateway.settled().await;
+    assert_eq!(gateway.tokens_left().await, 100 - 13, "the worker remembers nothing: all that was held stays counted");
+}
+
+#[tokio::test]
+async fn an_exact_count_outlives_a_long_failure_of_the_store() {
+    let gateway = gateway().await;
+    let id = gateway.orphan(&gateway.app.config.gateway.id, i64::MAX).await;
+    let settlement = billing::Settlement {
+        id: id.clone(),
+        outcome: billing::Outcome::ClientGone,
+        usage: counts(2).into(),
+        detail: billing::Detail::default(),
+        ended_at: 2,
+    };
+    let running = gateway.app.inference.running(&id);
+    gateway.sql("ALTER TABLE ledger_entries RENAME TO elsewhere").await;
+    tokio::time::pause();
+    let cost = settle::settle(&gateway.app, Dialect::OpenaiChat, settlement, running).await;
+    assert_eq!(cost, None, "its caller does not wait for so long");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::resume();
+    assert!(gateway.app.inference.is_running(&id), "recovery must leave it alone");
+    gateway.sql("ALTER TABLE elsewhere RENAME TO ledger_entries").await;
+    gateway.settled().await;
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.output_tokens), (Some("client_gone"), 2));
+    let ended = gateway.app.metrics.encode().unwrap();
+    assert!(ended.contains("outcome=\"client_gone\"} 1\n"), "{ended}");
+}
+
+#[tokio::test]
+async fn a_settlement_that_never_succeeds_does_not_hold_up_the_end() {
+    let gateway = gateway().await;
+    let id = gateway.orphan(&gateway.app.config.gateway.id, i64::MAX).await;
+    let settlement = billing::Settlement {
+        id: id.clone(),
+        outcome: billing::Outcome::Completed,
+        usage: counts(2).into(),
+        detail: billing::Detail::default(),
+        ended_at: 2,
+    };
+    let running = gateway.app.inference.running(&id);
+    gateway.sql("ALTER TABLE ledger_entries RENAME TO elsewhere").await;
+    let began = tokio::time::Instant::now();
+    gateway.app.stopping.cancel();
+    settle::settle(&gateway.app, Dialect::OpenaiChat, settlement, running).await;
+    gateway.settled().await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(
+        !gateway.app.metrics.encode().unwrap().contains("outcome=\"completed\""),
+        "nothing was settled, so nothing counts"
+    );
+}
+
 #[tokio::test]
 async fn shutdown_ends_a_running_answer_properly() {
     let gateway = gateway().await;
@@ -270,7 +411,7 @@ async fn what_an_earlier_process_left_open_is_settled_from_the_workers_receipt()
     let alive = gateway.orphan("gateway-alive", i64::MAX).await;
     recover::spawn(&gateway.app);
     for id in [&own, &expired] {
-        within_10_s("settlement", || async { gateway.record(id).await.state == "settled" }).await;
+        within_30_s("settlement", || async { gateway.record(id).await.state == "settled" }).await;
         let record = gateway.record(id).await;
         assert_eq!((record.outcome.as_deref(), record.output_tokens), (Some("recovered"), 7));
         assert_eq!(record.ledger_entry.map(|entry| entry.amount_nanousd.0), Some(10_000));
@@ -285,7 +426,7 @@ async fn what_no_worker_remembers_is_lost_and_free() {
     let gateway = gateway().await;
     let id = gateway.orphan(&gateway.app.config.gateway.id, i64::MAX).await;
     recover::spawn(&gateway.app);
-    within_10_s("settlement", || async { gateway.record(&id).await.state == "settled" }).await;
+    within_30_s("settlement", || async { gateway.record(&id).await.state == "settled" }).await;
     let record = gateway.record(&id).await;
     assert_eq!((record.outcome.as_deref(), record.input_tokens, record.output_tokens), (Some("lost"), 0, 0));
     gateway.app.draining.cancel();
@@ -302,7 +443,7 @@ async fn recovery_leaves_running_requests_alone() {
     assert!(matches!(reader.next().await, Some(Event::Started(_))));
     let orphan = gateway.orphan(&gateway.app.config.gateway.id, i64::MAX).await;
     recover::spawn(&gateway.app);
-    within_10_s("settlement", || async { gateway.record(&orphan).await.state == "settled" }).await;
+    within_30_s("settlement", || async { gateway.record(&orphan).await.state == "settled" }).await;
     assert_eq!(gateway.record(&id).await.state, "open");
     drop(reader);
     gateway.app.draining.cancel();

@@ -3,7 +3,7 @@
 use super::log::Abandoned;
 use crate::billing::Outcome;
 use crate::error::{Error, ErrorKind};
-use cluster_protocol::{Counts, Done};
+use cluster_protocol::{Counts, Done, FinishReason};
 
 /// Why a request was ended from our side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Facts {
     pub(super) interrupt: Option<Interrupt>,
     /// Whether the first token had come.
     pub(super) started: bool,
-    /// The engine's last count.
+    /// What the engine computed, as far as it is known.
     pub(super) counts: Counts,
 }
 
@@ -39,11 +39,13 @@ pub(super) struct Verdict {
 ///
 /// | ended by | outcome | charged |
 /// |---|---|---|
-/// | `Done` | completed | all |
+/// | `Done`, unless it is our stop's | completed | all |
 /// | nobody reads any more | client gone | what the engine computed until it stopped |
 /// | shutdown | shutdown | the same |
-/// | failure after the first token | failed | what the last frame counted |
+/// | failure after the first token | failed | what the engine computed until then |
 /// | failure before it | failed | nothing: nobody got anything for it |
+///
+/// What the engine computed is its own count where it could still be had, and the last frame's where it could not.
 pub(super) fn verdict(facts: Facts, result: Result<&Done, &Error>) -> Verdict {
     let counts = match result {
         Ok(done) => done.counts,
@@ -52,6 +54,10 @@ pub(super) fn verdict(facts: Facts, result: Result<&Done, &Error>) -> Verdict {
     match (facts.interrupt, result) {
         (Some(Interrupt::Abandoned(why)), _) => {
             Verdict { outcome: Outcome::ClientGone, counts, error: Some(abandoned(why)) }
+        }
+        // The grace ended just as the answer did: it is whole all the same.
+        (Some(Interrupt::Stopping), Ok(done)) if done.finish != FinishReason::Stopped => {
+            Verdict { outcome: Outcome::Completed, counts, error: None }
         }
         (Some(Interrupt::Stopping), _) => {
             let error = Error::new(ErrorKind::ShuttingDown, "This gateway is stopping; the answer was ended early.");
@@ -76,7 +82,7 @@ fn abandoned(why: Abandoned) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cluster_protocol::{FinishReason, LocalReason, Path, PrefillPath, Timings};
+    use cluster_protocol::{LocalReason, Path, PrefillPath, Timings};
 
     const SEEN: Counts = Counts { input_tokens: 10, output_tokens: 3 };
     const FINAL: Counts = Counts { input_tokens: 10, output_tokens: 5 };
@@ -114,6 +120,15 @@ mod tests {
         let verdict = verdict(facts(Some(Interrupt::Stopping), true), Ok(&done(FinishReason::Stopped)));
         assert_eq!((verdict.outcome, verdict.counts), (Outcome::Shutdown, FINAL));
         assert_eq!(verdict.error.unwrap().kind, ErrorKind::ShuttingDown);
+    }
+
+    #[test]
+    fn an_answer_that_was_complete_when_the_gateway_stopped_is_complete() {
+        for finish in [FinishReason::EndOfTurn, FinishReason::MaxTokens] {
+            let verdict = verdict(facts(Some(Interrupt::Stopping), true), Ok(&done(finish)));
+            assert_eq!((verdict.outcome, verdict.counts), (Outcome::Completed, FINAL));
+            assert!(verdict.error.is_none());
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Where SQLite and PostgreSQL truly differ: opening, beginning a write, locking the file, naming errors.
+//! Where SQLite and PostgreSQL truly differ: opening, beginning a write, naming errors.
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -30,10 +30,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers of the SQLite file; there is always one writer beside them.
 const SQLITE_READERS: u32 = 4;
 /// No statement of ours takes as long as the first; the second frees the row locks of a gateway that vanished.
-const POSTGRES_SETTINGS: [(&str, &str); 2] =
+pub(super) const POSTGRES_SETTINGS: [(&str, &str); 2] =
     [("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "15s")];
 
-/// The pools, and the file when there is one.
+/// The pools, and what they lead to.
 #[derive(Debug, Clone)]
 pub(super) struct Pools {
     /// For single reads.
@@ -41,8 +41,16 @@ pub(super) struct Pools {
     /// For everything that writes. SQLite allows one writer at a time, so it has one connection, queued for in order,
     /// instead of several that poll for the lock.
     pub(super) write: Pool,
-    /// SQLite's file.
-    pub(super) file: Option<PathBuf>,
+    pub(super) place: Place,
+}
+
+/// Where the database is, for locking it.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// SQLite's.
+    File(PathBuf),
+    /// PostgreSQL's, without the settings of the pool.
+    Server(Box<PgConnectOptions>),
 }
 
 /// Opens what the configuration names.
@@ -70,7 +78,7 @@ async fn connect_sqlite(url: &str) -> Result<Pools> {
     let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
     let write = pool(1).connect_with(options.clone()).await.map_err(|error| cannot_open(&file).caused_by(error))?;
     let read = pool(SQLITE_READERS).connect_lazy_with(options);
-    Ok(Pools { read: Engine::Sqlite(read), write: Engine::Sqlite(write), file: Some(file) })
+    Ok(Pools { read: Engine::Sqlite(read), write: Engine::Sqlite(write), place: Place::File(file) })
 }
 
 /// Digests, sealed secrets and everybody's usage: nobody else's to read. SQLite gives its side files the same mode.
@@ -80,6 +88,8 @@ fn create_private(file: &Path) -> std::io::Result<()> {
 
 async fn connect_postgres(url: &str, max_connections: u32) -> Result<Pools> {
     let options = PgConnectOptions::from_str(url).map_err(|e| bad_url("store.url can't be read").caused_by(e))?;
+    let options = options.application_name("caprock");
+    let place = Place::Server(Box::new(options.clone()));
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -89,13 +99,13 @@ async fn connect_postgres(url: &str, max_connections: u32) -> Result<Pools> {
         .after_release(|connection, _| {
             Box::pin(async move { sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.map(|_| true) })
         })
-        .connect_with(options.application_name("caprock").options(POSTGRES_SETTINGS))
+        .connect_with(options.options(POSTGRES_SETTINGS))
         .await
         .map_err(|error| {
             let text = "The database can't be reached. Check store.url, and that PostgreSQL runs and lets us in.";
             Error::new(ErrorKind::Internal, text).caused_by(error)
         })?;
-    Ok(Pools { read: Engine::Postgres(pool.clone()), write: Engine::Postgres(pool), file: None })
+    Ok(Pools { read: Engine::Postgres(pool.clone()), write: Engine::Postgres(pool), place })
 }
 
 /// A transaction that will write. SQLite takes its lock at once: taken later, it could be refused without waiting.
@@ -103,34 +113,6 @@ pub(super) async fn begin(pool: &Pool) -> Result<Transactions, sqlx::Error> {
     match pool {
         Engine::Sqlite(pool) => pool.begin_with("BEGIN IMMEDIATE").await.map(Engine::Sqlite),
         Engine::Postgres(pool) => pool.begin().await.map(Engine::Postgres),
-    }
-}
-
-/// Held by the one gateway that serves from a SQLite file; ends with the value or the process, however that dies.
-#[derive(Debug)]
-pub struct ExclusiveLock {
-    _file: Option<File>,
-}
-
-/// Locks `FILE.lock` beside the database; PostgreSQL needs none, for several gateways may share it.
-pub(super) fn lock_exclusive(database: Option<&Path>) -> Result<ExclusiveLock> {
-    let Some(database) = database else { return Ok(ExclusiveLock { _file: None }) };
-    let database = database.canonicalize().map_err(|error| cannot_open(database).caused_by(error))?;
-    let mut path = database.clone().into_os_string();
-    path.push(".lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(|error| cannot_open(Path::new(&path)).caused_by(error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(ExclusiveLock { _file: Some(file) }),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "Another gateway already serves from {}. A SQLite file serves one gateway; for several, set store.url \
-                 to a PostgreSQL database.",
-                database.display()
-            ),
-        )),
-        Err(TryLockError::Error(error)) => Err(cannot_open(Path::new(&path)).caused_by(error)),
     }
 }
 
@@ -153,6 +135,6 @@ fn bad_url(text: &str) -> Error {
     Error::invalid("store.url", text)
 }
 
-fn cannot_open(file: &Path) -> Error {
+pub(super) fn cannot_open(file: &Path) -> Error {
     Error::new(ErrorKind::Internal, format!("{} can't be opened. Check its folder and its mode.", file.display()))
 }

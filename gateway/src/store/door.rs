@@ -5,7 +5,8 @@
 //! [`Store::transaction`] run it in a task of its own, which ends whether or not anyone still waits. The pools are
 //! private to this file, so there is no other way in.
 
-use super::dialect::{self, ConnectionRef, Engine, ExclusiveLock, PoolRef, Pools, Transactions};
+use super::alone::{self, ExclusiveLock};
+use super::dialect::{self, ConnectionRef, Engine, Place, PoolRef, Pools, Transactions};
 use crate::config::Config;
 use crate::error::Result;
 use futures::future::BoxFuture;
@@ -43,13 +44,19 @@ impl Store {
         Ok(Store { pools: Arc::new(pools), tasks: TaskTracker::new() })
     }
 
-    /// Keeps a second gateway off the same SQLite file for as long as the value lives. Only `serve` takes it, so that
-    /// commands can look at a served database.
+    /// Keeps a second gateway off the same SQLite file, or one with the same id off the same PostgreSQL database, for as
+    /// long as the value lives. Only `serve` takes it, so that commands can look at a served database.
     ///
     /// # Errors
-    /// `Conflict`, with a text for the operator, when another gateway has it.
-    pub fn lock_exclusive(&self) -> Result<ExclusiveLock> {
-        dialect::lock_exclusive(self.pools.file.as_deref())
+    /// `Conflict`, with a text for the operator, when another gateway has it; those of connecting.
+    pub async fn lock_exclusive(&self, gateway_id: &str) -> Result<ExclusiveLock> {
+        match &self.pools.place {
+            Place::File(file) => alone::lock_file(file),
+            Place::Server(options) => {
+                let (options, gateway_id) = (options.clone(), gateway_id.to_owned());
+                self.spawn(async move { alone::lock_session(*options, &gateway_id).await }).await
+            }
+        }
     }
 
     /// Runs `work` in one transaction: committed when it returns `Ok`, undone otherwise.

@@ -25,6 +25,7 @@ macro_rules! on {
     }};
 }
 
+mod alone;
 mod columns;
 mod dialect;
 mod door;
@@ -39,8 +40,9 @@ mod contract;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use alone::ExclusiveLock;
 pub(crate) use columns::count;
-pub use dialect::{Engine, ExclusiveLock};
+pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};

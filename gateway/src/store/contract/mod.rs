@@ -37,7 +37,8 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
+    include_str!("../alone.rs"),
     include_str!("../door.rs"),
     include_str!("../keys.rs"),
     include_str!("../ledger.rs"),

@@ -112,22 +112,54 @@ async fn an_old_a_newer_and_another_schema_are_refused_with_what_to_do() {
 #[tokio::test]
 async fn a_second_gateway_on_the_same_sqlite_file_is_refused_until_the_first_is_gone() {
     let (Fixture { store, config }, _dir) = sqlite().await;
-    let held = store.lock_exclusive().unwrap();
+    let held = store.lock_exclusive("gateway-1").await.unwrap();
     let second = Store::connect(&config).await.unwrap();
-    let refusal = second.lock_exclusive().unwrap_err();
+    let refusal = second.lock_exclusive("gateway-2").await.unwrap_err();
     assert_eq!(refusal.kind, ErrorKind::Conflict);
     assert!(refusal.message.contains("PostgreSQL"), "{}", refusal.message);
     drop(held);
-    second.lock_exclusive().unwrap();
+    second.lock_exclusive("gateway-2").await.unwrap();
 }
 
 #[tokio::test]
-async fn several_gateways_share_a_postgres_database() {
+async fn several_gateways_share_a_postgres_database_if_each_has_an_id_of_its_own() {
     on_both_engines(|Fixture { store, config }| async move {
-        let held = store.lock_exclusive().unwrap();
+        if config.store.url.is_none() {
+            return; // a SQLite file is shared by nobody: the test above
+        }
+        let held = store.lock_exclusive("gateway-1").await.unwrap();
         let second = Store::connect(&config).await.unwrap();
-        assert_eq!(second.lock_exclusive().is_ok(), config.store.url.is_some());
+        let _other = second.lock_exclusive("gateway-2").await.unwrap();
+        let refusal = second.lock_exclusive("gateway-1").await.unwrap_err();
+        assert_eq!(refusal.kind, ErrorKind::Conflict);
+        assert!(refusal.message.contains("`gateway-1`") && refusal.message.contains("gateway.id"), "{refusal}");
+        assert!(futures::FutureExt::now_or_never(held.lost()).is_none());
         drop(held);
+        second.lock_exclusive("gateway-1").await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_whose_lock_another_took_while_its_session_was_down_learns_it() {
+    on_both_engines(|Fixture { store, config }| async move {
+        if config.store.url.is_none() {
+            return; // a file lock is lost with the process only
+        }
+        let held = store.lock_exclusive("gateway-1").await.unwrap();
+        let second = Store::connect(&config).await.unwrap();
+        let usurp = tokio::spawn(async move { second.lock_exclusive("gateway-1").await });
+        let end_session = store.detached(|db| async move {
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+            match db.write() {
+                Engine::Sqlite(pool) => sqlx::raw_sql(sql).execute(pool).await.map(drop),
+                Engine::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(drop),
+            }
+        });
+        end_session.await.unwrap();
+        let _usurper = usurp.await.unwrap().unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(30), held.lost()).await.unwrap();
     })
     .await;
 }

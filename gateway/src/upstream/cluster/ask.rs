@@ -8,6 +8,15 @@ use crate::error::{Error, ErrorKind, Result};
 use cluster_protocol::{Message, QueryReceipt, Receipt, TextPart, Tokenize, limits};
 use std::sync::Arc;
 
+/// A worker's receipt, and which of its lives it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What the request came to.
+    pub receipt: Receipt,
+    /// Start of the engine that told it, µs since 1970; 0 for a worker that is no longer configured.
+    pub epoch: u64,
+}
+
 impl Cluster {
     /// Token ids of a rendered prompt, by a worker: for vocabularies that the gateway does not tokenise itself.
     ///
@@ -41,13 +50,16 @@ impl Cluster {
     ///
     /// # Errors
     /// `UpstreamUnavailable` while the worker can't be reached.
-    pub async fn receipt(&self, decode_id: &str, request_id: &str, attempt: u32) -> Result<Receipt> {
-        let Some(worker) = self.workers().find(|worker| worker.id == decode_id) else { return Ok(Receipt::Unknown) };
+    pub async fn receipt(&self, decode_id: &str, request_id: &str, attempt: u32) -> Result<Told> {
+        let Some(worker) = self.workers().find(|worker| worker.id == decode_id) else {
+            return Ok(Told { receipt: Receipt::Unknown, epoch: 0 });
+        };
         let question = QueryReceipt { request_id: request_id.to_owned(), attempt };
         match self.ask(worker, Message::QueryReceipt(question)).await {
             Ok((Message::Receipt(receipt), connection)) => {
+                let epoch = connection.info().epoch;
                 worker.give_back(connection);
-                Ok(receipt)
+                Ok(Told { receipt, epoch })
             }
             Ok((other, _)) => {
                 let unexpected = LinkError::Unexpected(other.kind());

@@ -67,6 +67,8 @@ pub struct Failure {
     pub(crate) cause: Box<Cause>,
     /// Cumulative, from the last frame that had counts.
     pub counts: Counts,
+    /// Whether `counts` is all that was computed: a worker's last word, or none was asked. Otherwise it is the least.
+    pub exact: bool,
     /// Whether the first token had come.
     pub started: bool,
     /// Tries made, 0 when no worker was asked.
@@ -77,7 +79,14 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn before_start(cause: impl Into<Cause>) -> Failure {
-        Failure { cause: Box::new(cause.into()), counts: Counts::default(), started: false, attempt: 0, decode: None }
+        Failure {
+            cause: Box::new(cause.into()),
+            counts: Counts::default(),
+            exact: true,
+            started: false,
+            attempt: 0,
+            decode: None,
+        }
     }
 
     pub(crate) fn at(self, attempt: u32, decode: &str) -> Failure {
@@ -90,12 +99,13 @@ impl Failure {
 
     /// It did not end when told to.
     pub(crate) fn unstoppable(counts: Counts, started: bool) -> Failure {
-        Failure { counts, started, ..Failure::before_start(Cause::Silent("stop")) }
+        Failure { counts, exact: false, started, ..Failure::before_start(Cause::Silent("stop")) }
     }
 
     /// It sent more than was asked for.
     pub(crate) fn overflow(counts: Counts) -> Failure {
-        Failure { counts, started: true, ..Failure::before_start(Cause::Violation("more pieces than tokens")) }
+        let cause = Cause::Violation("more pieces than tokens");
+        Failure { counts, exact: false, started: true, ..Failure::before_start(cause) }
     }
 
     /// Whether another attempt may succeed, and can't show the caller two beginnings.

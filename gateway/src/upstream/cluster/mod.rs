@@ -23,6 +23,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+pub use ask::Told;
 pub use choice::Placement;
 pub use failure::Failure;
 pub use open::{Attempt, Job};

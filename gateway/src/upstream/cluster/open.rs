@@ -63,12 +63,17 @@ impl Cluster {
         I: Future + Unpin,
     {
         let mut tried = Vec::new();
+        let mut exact = true;
         for number in 1.. {
             let decode = placement.decode_id().to_owned();
             let failure = match self.attempt(job, number, placement, interrupted).await {
                 Ok(stream) => return Ok(stream),
                 Err(failure) => failure.at(number, &decode),
             };
+            // What an earlier attempt computed is not in a later one's count.
+            exact &= failure.exact;
+            let failure = Failure { exact, ..failure };
+            let last = decode.clone();
             tried.push(decode);
             if !failure.is_retryable() || number == MAX_ATTEMPTS {
                 return Err(failure);
@@ -82,7 +87,7 @@ impl Cluster {
             tracing::warn!(request = %job.request_id, attempt = attempt.number, decode = %attempt.decode, %failure,
                 "trying again");
             self.metrics.retries.inc();
-            note(attempt).await.map_err(|error| Failure::before_start(error).at(number, placement.decode_id()))?;
+            note(attempt).await.map_err(|error| Failure { exact, ..Failure::before_start(error).at(number, &last) })?;
         }
         Err(Failure::before_start(Cause::NoneHealthy))
     }

@@ -60,7 +60,7 @@ impl TokenStream {
         let (attempt, grant, max_tokens) = (request.attempt, request.grant, request.max_tokens);
         if let Err(error) = connection.send(Message::Generate(Box::new(request))).await {
             decode.worker().suspect();
-            return Err(Failure::before_start(error));
+            return Err(Failure { exact: false, ..Failure::before_start(error) });
         }
         Ok(TokenStream {
             engine: connection.info().engine.clone(),
@@ -199,11 +199,12 @@ impl TokenStream {
             }
             (Message::Error(error), _) => {
                 // The error matters more than its counts: impossible ones leave the last possible ones standing.
-                if self.is_possible(error.counts) {
+                let exact = self.is_possible(error.counts);
+                if exact {
                     self.counts = error.counts;
                 }
                 self.release();
-                Err(self.failed(error))
+                Err(Failure { exact, ..self.failed(error) })
             }
             (_, _) => Err(self.broken(Cause::Violation("a message that does not belong here"))),
         }
@@ -245,7 +246,7 @@ impl TokenStream {
 
     fn failed(&self, cause: impl Into<Cause>) -> Failure {
         let started = self.phase == Phase::Started;
-        let failure = Failure { counts: self.counts, started, ..Failure::before_start(cause) };
+        let failure = Failure { counts: self.counts, exact: false, started, ..Failure::before_start(cause) };
         failure.at(self.attempt, self.decode_id())
     }
 }

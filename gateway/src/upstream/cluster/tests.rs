@@ -359,10 +359,10 @@ async fn a_receipt_tells_what_a_request_came_to() {
     let cluster = cluster_of(&[&worker], &[]).await;
     worker.set_receipt(Receipt::Ended { counts: counts(2), finish: None });
     let receipt = cluster.receipt("decode-1", "req_1", 2).await.unwrap();
-    assert_eq!(receipt, Receipt::Ended { counts: counts(2), finish: None });
+    assert_eq!(receipt, Told { receipt: Receipt::Ended { counts: counts(2), finish: None }, epoch: 1 });
     let question = QueryReceipt { request_id: "req_1".into(), attempt: 2 };
     assert_eq!(worker.seen().messages, [Message::QueryReceipt(question)]);
-    assert_eq!(cluster.receipt("decode-gone", "req_1", 1).await.unwrap(), Receipt::Unknown);
+    assert_eq!(cluster.receipt("decode-gone", "req_1", 1).await.unwrap().receipt, Receipt::Unknown);
     worker.kill().await;
     assert_eq!(cluster.receipt("decode-1", "req_1", 1).await.unwrap_err().kind, ErrorKind::UpstreamUnavailable);
 }
