@@ -389,6 +389,38 @@ async fn a_prompt_that_does_not_fit_is_refused_and_holds_nothing() {
 }
 
 #[tokio::test]
+async fn limits_refuse_before_any_work_on_the_prompt() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
+    assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
+    let cpu = &gateway.app.inference.cpu;
+    let _nobodys_turn = cpu.acquire_many(u32::try_from(cpu.available_permits()).unwrap()).await.unwrap();
+    let (_, end) = read(&mut gateway.start(request())).await;
+    assert_eq!(failure(end), ErrorKind::QuotaExceeded(crate::error::Limit::RequestsPerMinute));
+}
+
+#[tokio::test]
+async fn a_prompt_whose_caller_has_left_waits_for_no_turn() {
+    let gateway = gateway().await;
+    let cpu = &gateway.app.inference.cpu;
+    let _nobodys_turn = cpu.acquire_many(u32::try_from(cpu.available_permits()).unwrap()).await.unwrap();
+    drop(gateway.start(request()));
+    tokio::time::timeout(Duration::from_secs(30), gateway.settled()).await.expect("its task ends");
+    assert!(gateway.worker.seen().generates().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_whose_tokens_are_refused_leaves_its_place_and_its_count() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits =
+        Limits { requests_per_minute: Some(1), tokens_per_minute: Some(13), concurrent_requests: Some(1) };
+    let greedy = Request { max_tokens: Some(11), ..request() };
+    let (_, end) = read(&mut gateway.start(greedy)).await;
+    assert_eq!(failure(end), ErrorKind::QuotaExceeded(crate::error::Limit::TokensPerMinute));
+    assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
+}
+
+#[tokio::test]
 async fn beyond_max_requests_callers_are_told_to_come_back() {
     let gateway = gateway_with(|config| config.gateway.max_requests = 1).await;
     gateway.worker.script([accepted(), token("a", 1), Step::Receive, done(FinishReason::Stopped, 1)]);

@@ -68,6 +68,16 @@ impl Limiter {
         Limiter::Local(Local::new(clock))
     }
 
+    /// Holds one request and a place among those that run at the same time, before it is known how many tokens it needs:
+    /// counting them takes work, which must not be free. [`Reservation::add_tokens`] adds them. Cancelling before it
+    /// returns holds nothing.
+    ///
+    /// # Errors
+    /// As [`Limiter::reserve`].
+    pub async fn reserve_request(&self, principal: &Principal) -> Result<Reservation> {
+        self.reserve(principal, 0).await
+    }
+
     /// Holds one request and `tokens` (prompt plus the most that the answer may have). Cancelling before it returns
     /// holds nothing.
     ///
@@ -82,6 +92,15 @@ impl Limiter {
 }
 
 impl Reservation {
+    /// Adds `tokens` (prompt plus the most that the answer may have), once, to what [`Limiter::reserve_request`] holds.
+    /// All or nothing: a refusal gives back the place and the request too.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, as for [`Limiter::reserve`].
+    pub async fn add_tokens(self, tokens: u64) -> Result<Reservation> {
+        self.0.add_tokens(tokens).map(Reservation)
+    }
+
     /// Ends the hold with what was really used; the rest is free again at once. More than was held is counted too.
     pub fn settle(self, tokens: u64) {
         self.0.end(tokens);
