@@ -4,7 +4,8 @@ use super::Sampling;
 use crate::catalog::Model;
 use crate::error::{Error, ErrorKind, Result};
 
-/// For what the caller leaves open. Mild enough that small models stay on their subject.
+/// For what the caller leaves open, in every dialect and for every model; the README says it to users. Both dialects
+/// document 1, 1 and no limit of candidates, with which a small model babbles.
 const DEFAULT_TEMPERATURE: f32 = 0.7;
 const DEFAULT_TOP_P: f32 = 0.95;
 const DEFAULT_TOP_K: u32 = 40;
