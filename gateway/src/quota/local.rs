@@ -1,7 +1,7 @@
 //! Counts in this process: one lock, held for the few microseconds that sums over 61 slots take.
 
 use super::window::{SLOT_US, Used, Window};
-use super::{Headroom, Limits, Standing};
+use super::{Headroom, Limits, Past, Standing};
 use crate::clock::{Clock, Micros};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::id::TenantId;
@@ -89,6 +89,17 @@ impl Local {
             actual: None,
             standing,
         })
+    }
+
+    pub(super) fn restore(&self, past: &Past) {
+        let mut tenants = self.lock();
+        let now = self.now();
+        let tenant = tenants.by_id.entry(past.tenant.clone());
+        let window = &mut tenant.or_insert_with(|| Tenant { window: Window::new(now), running: 0 }).window;
+        window.advance(now);
+        let ago_us = Micros::try_from(past.ago.as_micros()).unwrap_or(Micros::MAX);
+        let at = now.saturating_sub(ago_us);
+        window.add_at(at.div_euclid(SLOT_US), Used { requests: past.requests, tokens: past.tokens });
     }
 
     /// The machine's clock may be set; the promise must hold all the same.

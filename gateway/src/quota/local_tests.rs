@@ -147,6 +147,20 @@ async fn a_request_whose_tokens_are_refused_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_process_admitted_leaves_when_its_minute_is_over() {
+    let clock = Clock::manual(500_000);
+    let limiter = limiter(&clock);
+    let who = principal(limits(Some(3), Some(100), Some(1)));
+    let past = |seconds, requests, tokens| Past { tenant: who.tenant.clone(), ago: SECOND * seconds, requests, tokens };
+    limiter.restore(&[past(3600, 9, 900), past(61, 9, 900), past(60, 1, 50), past(10, 2, 40)]);
+    assert_eq!(refused(&limiter, &who, 1).await, (Limit::RequestsPerMinute, Some(SECOND / 2)));
+    clock.advance(SECOND / 2);
+    let held = limiter.reserve(&who, 60).await.unwrap();
+    assert_eq!(held.standing().requests_per_minute.unwrap().remaining, 0);
+    assert_eq!(held.standing().tokens_per_minute.unwrap().remaining, 0);
+}
+
+#[tokio::test]
 async fn a_place_comes_free_however_the_reservation_ends() {
     let limiter = limiter(&Clock::manual(0));
     let who = principal(limits(None, None, Some(1)));

@@ -50,14 +50,21 @@ impl Window {
 
     /// Counts in the newest second and returns it, so that it can be given back there.
     pub(super) fn add(&mut self, more: Used) -> i64 {
-        let second = self.newest;
+        self.add_at(self.newest, more);
+        self.newest
+    }
+
+    /// Counts in a second that is not over for longer than the window; nothing in an older one.
+    pub(super) fn add_at(&mut self, second: i64, more: Used) {
+        if second <= self.newest - SLOTS as i64 {
+            return;
+        }
         let slot = &mut self.ring[index(second)];
         if slot.second != second {
             *slot = Slot { second, ..Slot::default() };
         }
         slot.requests = slot.requests.saturating_add(more.requests);
         slot.tokens = slot.tokens.saturating_add(more.tokens);
-        second
     }
 
     /// Takes one request out of `second`, as if it had not been; nothing if that has left the ring.
