@@ -1,5 +1,6 @@
 //! Identifiers: a prefix that says what it names, and a time-ordered UUID (v7) in hex.
 
+use crate::clock::Micros;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, hash::Hash, marker::PhantomData};
 use uuid::Uuid;
@@ -76,6 +77,11 @@ impl<K: Named> Id<K> {
     /// A fresh one, ordered by time of creation.
     pub fn new() -> Self {
         Self::raw(format!("{}_{}", K::PREFIX, Uuid::now_v7().simple()))
+    }
+
+    /// Text that sorts before every id that [`Id::new`] makes at `at` (µs since 1970) or later.
+    pub fn lower_bound(at: Micros) -> String {
+        format!("{}_{:012x}", K::PREFIX, at.max(0) / 1_000)
     }
 
     /// From text that came from outside or from the store: prefix, then 1 to 64 of `[A-Za-z0-9]`.
@@ -160,6 +166,15 @@ impl<'de, K: Named> Deserialize<'de> for Id<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_sort_after_the_bound_of_their_time_and_before_a_later_one() {
+        let now = crate::clock::Clock::System.now();
+        let id = RequestId::new();
+        assert!(RequestId::lower_bound(now - 1_000).as_str() < id.as_str());
+        assert!(RequestId::lower_bound(now + 60_000_000).as_str() > id.as_str());
+        assert!(RequestId::lower_bound(-1).as_str() < id.as_str());
+    }
 
     #[test]
     fn an_id_comes_back_from_its_text_and_no_other_kind_does() {

@@ -101,6 +101,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     store.schema_is_current().await?;
     let alone = store.lock_exclusive(&config.gateway.id).await?;
     let app = build(config, store)?;
+    inference::recover::restore_limits(&app).await?;
     let ending =
         Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
     let doors = doors(&app, listeners)?;

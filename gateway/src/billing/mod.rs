@@ -20,7 +20,7 @@ pub use crate::store::OpenRow;
 pub use open::{note_worker, open_request};
 pub use rating::rate;
 pub use record::{balance, request_record};
-pub use recovery::{expired_requests, open_requests, renew_leases};
+pub use recovery::{admitted_since, expired_requests, open_requests, renew_leases};
 pub use settle::{Settled, settle};
 
 /// What is made durable before a request's first byte leaves.

@@ -4,7 +4,10 @@
 use crate::clock::Micros;
 use crate::error::Result;
 use crate::id::RequestId;
-use crate::store::{OpenRow, Store};
+use crate::store::{AdmittedRow, OpenRow, Store};
+
+/// Between a request's head, when its id is made, and its body's end, when it is accepted; more than any limit allows.
+const LONGEST_BODY_US: Micros = 600_000_000;
 
 /// Requests that `gateway_id` left open, oldest first. A bounded batch: ask again after the last one until it is empty.
 /// At start, before the first request, these are all from before a crash.
@@ -31,4 +34,13 @@ pub async fn expired_requests(store: &Store, now: Micros) -> Result<Vec<OpenRow>
 /// Those of the store.
 pub async fn renew_leases(store: &Store, gateway_id: &str, lease_until: Micros) -> Result<u64> {
     store.requests_renew(gateway_id, lease_until).await
+}
+
+/// What `gateway_id` admitted from `since` on: what its limiter counted before it restarted.
+///
+/// # Errors
+/// Those of the store.
+pub async fn admitted_since(store: &Store, gateway_id: &str, since: Micros) -> Result<Vec<AdmittedRow>> {
+    let after = RequestId::lower_bound(since.saturating_sub(LONGEST_BODY_US));
+    store.requests_admitted(gateway_id, since, after).await
 }

@@ -110,8 +110,10 @@ async fn infer(
 ) -> Result<Box<Done>> {
     let route = app.catalog.load().resolve(&call.principal, &call.request.model)?;
     let cluster = app.upstreams.cluster(&route.upstream)?;
-    let prompt = prompt(app, cluster, &route, &call.request).await?;
-    case.reservation = Some(app.limiter.reserve(&call.principal, prompt.most_tokens()).await?);
+    // Before the prompt is rendered and tokenised: that is work too, and may be refused.
+    case.reservation = Some(app.limiter.reserve_request(&call.principal).await?);
+    let prompt = prompt(app, cluster, &route, &call.request, interrupts).await?;
+    case.add_tokens(prompt.most_tokens()).await?;
     let placement = cluster.place(prompt.ids.len()).await?;
     case.open(app, call, &route, &prompt, &placement).await?;
     log.allow(prompt.max_tokens as usize + EVENTS_BESIDE_TOKENS);
@@ -128,14 +130,24 @@ async fn infer(
 }
 
 /// Renders and tokenises: here when the vocabulary is one of ours, else by a worker.
-async fn prompt(app: &App, cluster: &Cluster, route: &Route, request: &Arc<Request>) -> Result<Prompt> {
+async fn prompt(
+    app: &App,
+    cluster: &Cluster,
+    route: &Route,
+    request: &Arc<Request>,
+    interrupts: &Interrupts<'_>,
+) -> Result<Prompt> {
     let (Some(text), Some(context_tokens)) = (cluster.text(), cluster.context_tokens()) else {
         return Err(Failure::none_healthy().into());
     };
-    let turn = app.inference.cpu.acquire().await.map_err(Error::internal)?;
+    let turn = tokio::select! {
+        turn = app.inference.cpu.acquire() => turn.map_err(Error::internal)?,
+        _ = interrupts.clone() => return Err(Failure::interrupted().into()),
+    };
     let card_digest = text.card_digest.clone();
-    let rendered = Arc::clone(request);
+    let (rendered, model) = (Arc::clone(request), Arc::clone(&route.model));
     let (parts, ids) = tokio::task::spawn_blocking(move || {
+        limits::may_fit(text.model.least_tokens(&rendered), &model, context_tokens)?;
         let parts = text.model.render(&rendered)?;
         let ids = text.model.encode(&parts);
         Ok::<_, Error>((parts, ids))
@@ -158,6 +170,14 @@ impl Prompt {
 }
 
 impl Case {
+    /// The other half of the reservation; refused, the first is given back as well.
+    async fn add_tokens(&mut self, tokens: u64) -> Result<()> {
+        if let Some(reservation) = self.reservation.take() {
+            self.reservation = Some(reservation.add_tokens(tokens).await?);
+        }
+        Ok(())
+    }
+
     /// Makes the row durable, the worker of the first attempt named in it.
     async fn open(
         &mut self,

@@ -4,7 +4,8 @@ use super::Sampling;
 use crate::catalog::Model;
 use crate::error::{Error, ErrorKind, Result};
 
-/// For what the caller leaves open. Mild enough that small models stay on their subject.
+/// For what the caller leaves open, in every dialect and for every model; the README says it to users. Both dialects
+/// document 1, 1 and no limit of candidates, with which a small model babbles.
 const DEFAULT_TEMPERATURE: f32 = 0.7;
 const DEFAULT_TOP_P: f32 = 0.95;
 const DEFAULT_TOP_K: u32 = 40;
@@ -18,16 +19,35 @@ pub(super) fn max_tokens(asked: Option<u32>, model: &Model, prompt_tokens: usize
     if asked == Some(0) {
         return Err(Error::invalid("max_tokens", "The maximum number of output tokens must be at least 1."));
     }
-    let context = model.context_tokens.unwrap_or(u32::MAX).min(context_tokens);
+    let context = context(model, context_tokens);
     let room = u32::try_from(prompt_tokens).ok().and_then(|prompt| context.checked_sub(prompt)).unwrap_or(0);
     if room == 0 {
-        return Err(Error::new(
-            ErrorKind::ContextExceeded,
-            format!("The prompt has {prompt_tokens} tokens; prompt and answer may have {context} together."),
-        ));
+        return Err(too_long(&prompt_tokens.to_string(), context));
     }
     let wanted = asked.unwrap_or(model.default_output_tokens).max(1);
     Ok(wanted.min(model.max_output_tokens.unwrap_or(u32::MAX)).min(room))
+}
+
+/// Refuses a prompt by the tokens that it has at least, before the work of rendering and tokenising it.
+///
+/// # Errors
+/// `ContextExceeded`
+pub(super) fn may_fit(least_tokens: usize, model: &Model, context_tokens: u32) -> Result<()> {
+    let context = context(model, context_tokens);
+    match u32::try_from(least_tokens) {
+        Ok(least) if least < context => Ok(()),
+        Ok(_) | Err(_) => Err(too_long(&format!("at least {least_tokens}"), context)),
+    }
+}
+
+/// Of prompt and answer together.
+fn context(model: &Model, context_tokens: u32) -> u32 {
+    model.context_tokens.unwrap_or(u32::MAX).min(context_tokens)
+}
+
+fn too_long(prompt_tokens: &str, context: u32) -> Error {
+    let text = format!("The prompt has {prompt_tokens} tokens; prompt and answer may have {context} together.");
+    Error::new(ErrorKind::ContextExceeded, text)
 }
 
 /// Every value fixed, the seed included: two attempts at an answer begin the same.
@@ -85,6 +105,15 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::ContextExceeded, "{prompt}");
         }
         assert_eq!(max_tokens(Some(0), &model(None, None), 1, 2048).unwrap_err().kind, ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_prompt_is_refused_by_its_least_tokens_exactly_when_it_would_be_by_its_tokens() {
+        for tokens in [0, 2047, 2048, usize::MAX] {
+            let early = may_fit(tokens, &model(None, None), 2048).map_err(|error| error.kind);
+            let late = max_tokens(Some(1), &model(None, None), tokens, 2048).map(drop).map_err(|error| error.kind);
+            assert_eq!(early, late, "{tokens}");
+        }
     }
 
     #[test]

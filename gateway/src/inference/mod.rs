@@ -3,8 +3,8 @@
 //! ```text
 //! start     takes a permit, makes the log, spawns the tracked task, returns the log's reader
 //! └ run     supervises: whatever `infer` comes to, a panic included, is settled once
-//!   ├ infer     catalog.resolve → prompt.build → limiter.reserve → cluster.place → billing.open_request
-//!   │           → cluster.open → meter                                        each output is the next one's input
+//!   ├ infer     catalog.resolve → limiter.reserve_request → prompt.build → reservation.add_tokens → cluster.place
+//!   │           → billing.open_request → cluster.open → meter                 each output is the next one's input
 //!   ├ tally     what the engine computed: its last word, else the worker's receipt, else its frames
 //!   ├ verdict   what is charged, which outcome, which last event               pure
 //!   └ settle    usage record and ledger entry, tried until done; then the last event

@@ -7,8 +7,10 @@
 use super::settle::LEASE_US;
 use crate::app::App;
 use crate::billing::{self, Detail, OpenRow, Outcome, Settlement};
+use crate::clock::Micros;
 use crate::error::Result;
 use crate::id::RequestId;
+use crate::quota::Past;
 use crate::upstream::Told;
 use cluster_protocol::{Counts, FinishReason, Receipt};
 use std::collections::HashMap;
@@ -25,6 +27,8 @@ const SHORT_INTERVAL: Duration = Duration::from_secs(1);
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an unreachable worker is waited for; then its requests count as lost.
 const WORKER_PATIENCE: Duration = Duration::from_secs(120);
+/// What limits look back on: a minute, and the second that it may begin in. In µs.
+const LIMITS_US: Micros = 62_000_000;
 /// While the gateway drains, how soon it is noticed that the last request has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// Most own requests looked at in a round; what is left over comes in the next.
@@ -35,6 +39,25 @@ const MOST_OWN: usize = 10_000;
 pub fn spawn(app: &Arc<App>) {
     app.tasks.spawn(renew(Arc::clone(app)));
     app.tasks.spawn(sweep(Arc::clone(app)));
+}
+
+/// Counts in the limits what an earlier process of this gateway admitted within the last minute: a restart must not
+/// give anybody a second one. Before the first request.
+///
+/// # Errors
+/// Those of the store.
+pub async fn restore_limits(app: &App) -> Result<()> {
+    let now = app.clock.now();
+    let rows = billing::admitted_since(&app.store, &app.config.gateway.id, now - LIMITS_US).await?;
+    let past = rows.into_iter().map(|row| Past {
+        // The second's end: rather counted too long than too short.
+        ago: Duration::from_micros(u64::try_from(now - row.second.saturating_add(1) * 1_000_000).unwrap_or(0)),
+        tenant: row.tenant_id,
+        requests: row.requests,
+        tokens: row.tokens,
+    });
+    app.limiter.restore(&past.collect::<Vec<_>>());
+    Ok(())
 }
 
 async fn renew(app: Arc<App>) {

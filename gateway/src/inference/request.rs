@@ -77,7 +77,8 @@ pub enum Content {
     Text(String),
 }
 
-/// How to choose tokens; `None` is the model's default.
+/// How to choose tokens. `None` is the gateway's default (`inference/limits.rs`), the same in every dialect and for every
+/// model so far: temperature 0.7, nucleus 0.95, 40 candidates, a random seed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy.

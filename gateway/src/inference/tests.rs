@@ -119,12 +119,21 @@ impl Gateway {
 
     /// Of the caller's tokens per minute.
     async fn tokens_left(&self) -> u64 {
-        let standing = self.app.limiter.reserve(&self.caller, 0).await.unwrap().standing();
+        self.tokens_left_of(self.caller.limits).await
+    }
+
+    async fn tokens_left_of(&self, limits: Limits) -> u64 {
+        let caller = Principal { limits, ..self.caller.clone() };
+        let standing = self.app.limiter.reserve(&caller, 0).await.unwrap().standing();
         standing.tokens_per_minute.unwrap().remaining
     }
 
     /// As if a gateway had died with this request sent to the worker.
     async fn orphan(&self, gateway_id: &str, lease_until: i64) -> RequestId {
+        self.orphan_accepted(gateway_id, lease_until, 1).await
+    }
+
+    async fn orphan_accepted(&self, gateway_id: &str, lease_until: i64, accepted_at: i64) -> RequestId {
         let price = PicousdPerToken(1_000_000);
         let open = OpenRequest {
             id: RequestId::new(),
@@ -135,7 +144,7 @@ impl Gateway {
             price: Price { input: price, output: price, cache_read: None, cache_write: None, source: "test".into() },
             input_tokens: 3,
             max_output_tokens: 10,
-            accepted_at: 1,
+            accepted_at,
             decode: "decode-1".into(),
             gateway_id: gateway_id.into(),
             lease_until,
@@ -386,6 +395,64 @@ async fn a_prompt_that_does_not_fit_is_refused_and_holds_nothing() {
         let (text, _) = read(&mut gateway.start(request())).await;
         assert_eq!(text, "hello", "each ended request gives its place back");
     }
+}
+
+#[tokio::test]
+async fn limits_refuse_before_any_work_on_the_prompt() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
+    assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
+    let cpu = &gateway.app.inference.cpu;
+    let _nobodys_turn = cpu.acquire_many(u32::try_from(cpu.available_permits()).unwrap()).await.unwrap();
+    let (_, end) = read(&mut gateway.start(request())).await;
+    assert_eq!(failure(end), ErrorKind::QuotaExceeded(crate::error::Limit::RequestsPerMinute));
+}
+
+#[tokio::test]
+async fn a_prompt_whose_caller_has_left_waits_for_no_turn() {
+    let gateway = gateway().await;
+    let cpu = &gateway.app.inference.cpu;
+    let _nobodys_turn = cpu.acquire_many(u32::try_from(cpu.available_permits()).unwrap()).await.unwrap();
+    drop(gateway.start(request()));
+    tokio::time::timeout(Duration::from_secs(30), gateway.settled()).await.expect("its task ends");
+    assert!(gateway.worker.seen().generates().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_whose_tokens_are_refused_leaves_its_place_and_its_count() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits =
+        Limits { requests_per_minute: Some(1), tokens_per_minute: Some(13), concurrent_requests: Some(1) };
+    let greedy = Request { max_tokens: Some(11), ..request() };
+    let (_, end) = read(&mut gateway.start(greedy)).await;
+    assert_eq!(failure(end), ErrorKind::QuotaExceeded(crate::error::Limit::TokensPerMinute));
+    assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
+}
+
+#[tokio::test]
+async fn a_restart_gives_nobody_a_second_minute() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits =
+        Limits { requests_per_minute: Some(2), tokens_per_minute: Some(100), concurrent_requests: Some(1) };
+    assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
+    let now = gateway.app.clock.now();
+    gateway.orphan_accepted(&gateway.app.config.gateway.id, i64::MAX, now).await; // it dies under this one
+    gateway.settled().await;
+
+    let Gateway { app, caller, worker, _probes, _state } = gateway;
+    let app = Arc::into_inner(app).expect("nothing runs any more");
+    app.store.close().await;
+    let store = crate::store::Store::connect(&app.config).await.unwrap();
+    let app = Arc::new(App { store, limiter: Limiter::local(Clock::System), ..app });
+    recover::restore_limits(&app).await.unwrap();
+    let gateway = Gateway { app, caller, worker, _probes, _state };
+
+    assert_eq!(
+        gateway.tokens_left_of(Limits { requests_per_minute: None, ..gateway.caller.limits }).await,
+        100 - 5 - 13
+    );
+    let (_, end) = read(&mut gateway.start(request())).await;
+    assert_eq!(failure(end), ErrorKind::QuotaExceeded(crate::error::Limit::RequestsPerMinute));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ mod template;
 mod tokenizer;
 
 use crate::error::{Error, Result};
-use crate::inference::{Content, Message, Request};
+use crate::inference::{Content, Message, Request, Role};
 use cluster_protocol::{ModelCard, TextPart};
 use guard::Guard;
 use template::{ChatTemplate, Turn};
@@ -74,6 +74,20 @@ impl ModelText {
     /// must tokenise.
     pub fn encode(&self, parts: &[TextPart]) -> Option<Vec<u32>> {
         self.tokenizer.as_ref()?.encode(parts)
+    }
+
+    /// The tokens that a conversation's prompt has at least, in a pass over its bytes: far cheaper than rendering it. 0
+    /// where that is not certain: of assistants' turns, which templates shorten, and of vocabularies that a worker
+    /// tokenises.
+    pub fn least_tokens(&self, request: &Request) -> usize {
+        let Some(tokenizer) = &self.tokenizer else { return 0 };
+        let written = request.messages.iter().filter(|message| match message.role {
+            Role::System | Role::User => true,
+            Role::Assistant => false,
+        });
+        // Templates may trim.
+        let texts = written.flat_map(|message| &message.content).map(|Content::Text(text)| text.trim());
+        tokenizer.least_tokens(texts)
     }
 }
 

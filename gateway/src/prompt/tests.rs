@@ -109,3 +109,20 @@ fn a_long_conversation_is_rendered_within_its_fuel() {
     assert!(text.render(&request(&[(Role::User, &[&long])])).is_ok());
     assert!(text.render(&request(&many)).is_ok());
 }
+
+#[test]
+fn a_prompt_never_has_fewer_tokens_than_its_bytes_say_at_least() {
+    let text = ModelText::from_card(&card()).unwrap();
+    let least = |role, texts: &[&str]| text.least_tokens(&request(&[(role, texts)]));
+    let longest = "<|endoftext|>".len();
+    for long in ["hello".repeat(1000), " he".repeat(1000), "<|endoftext|>".repeat(1000), "日本語 🦀".repeat(1000)]
+    {
+        let asked = request(&[(Role::User, &[&long])]);
+        let ids = text.encode(&text.render(&asked).unwrap()).unwrap();
+        assert_eq!(text.least_tokens(&asked), long.trim().len().div_ceil(longest));
+        assert!(text.least_tokens(&asked) <= ids.len(), "{} {}", text.least_tokens(&asked), ids.len());
+    }
+    assert_eq!(least(Role::User, &[&" ".repeat(1000)]), 0, "a template may trim it");
+    assert_eq!(least(Role::Assistant, &[&"x".repeat(1000)]), 0, "a template may leave its thoughts out");
+    assert_eq!(least(Role::System, &["x", &"x".repeat(longest * 7)]), 8);
+}

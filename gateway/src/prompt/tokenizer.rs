@@ -21,6 +21,8 @@ pub(super) struct Tokenizer {
     special: HashMap<String, u32>,
     /// Found in plain text before anything else, in this order.
     user_defined: Vec<(String, u32)>,
+    /// Most bytes of text that one token stands for.
+    longest_bytes: usize,
 }
 
 impl Tokenizer {
@@ -50,6 +52,7 @@ impl Tokenizer {
             bpe: bpe(tokenizer, &ids, pretokenizer.whole_words)?,
             pretokenizer,
             symbols,
+            longest_bytes: longest_bytes(tokenizer),
             special: by_kind(tokenizer, |kind| match kind {
                 TokenKind::Control | TokenKind::UserDefined => true,
                 TokenKind::Normal | TokenKind::Unknown | TokenKind::Unused | TokenKind::Byte => false,
@@ -70,6 +73,13 @@ impl Tokenizer {
             }
         }
         Some(ids)
+    }
+
+    /// The tokens that `texts` have at least together, without tokenising them.
+    pub(super) fn least_tokens<'t>(&self, texts: impl Iterator<Item = &'t str>) -> usize {
+        // What the engine drops needs no token.
+        let kept = |byte: &u8| self.symbols[usize::from(*byte)].is_some();
+        texts.map(|text| text.bytes().filter(kept).count()).sum::<usize>().div_ceil(self.longest_bytes)
     }
 
     /// The engine looks for one user-defined token after the other in what is left of the text.
@@ -107,6 +117,15 @@ impl Tokenizer {
         symbols.clear();
         Some(())
     }
+}
+
+/// Of ordinary tokens each character is a byte; others are text.
+fn longest_bytes(tokenizer: &TokenizerCard) -> usize {
+    let bytes = |(text, kind): (&String, &TokenKind)| match kind {
+        TokenKind::Normal | TokenKind::Byte => text.chars().count(),
+        TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown | TokenKind::Unused => text.len(),
+    };
+    tokenizer.tokens.iter().zip(&tokenizer.kinds).map(bytes).max().unwrap_or(1).max(1)
 }
 
 /// llama.cpp lets some tokens of these families swallow the spaces beside them.

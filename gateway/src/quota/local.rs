@@ -1,7 +1,7 @@
 //! Counts in this process: one lock, held for the few microseconds that sums over 61 slots take.
 
 use super::window::{SLOT_US, Used, Window};
-use super::{Headroom, Limits, Standing};
+use super::{Headroom, Limits, Past, Standing};
 use crate::clock::{Clock, Micros};
 use crate::error::{Error, ErrorKind, Limit, Result};
 use crate::id::TenantId;
@@ -43,7 +43,10 @@ struct Tenant {
 pub(super) struct Hold {
     from: Local,
     tenant: TenantId,
-    second: i64,
+    limits: Limits,
+    /// When the request was counted, and when its tokens were: the latter may come later.
+    request_second: i64,
+    token_second: i64,
     tokens: u64,
     actual: Option<u64>,
     standing: Standing,
@@ -73,10 +76,30 @@ impl Local {
         if let Some(refusal) = entry.refusal(&limits, tokens, now) {
             return Err(refusal.into());
         }
-        entry.window.add(tokens);
+        entry.window.add(Used { requests: 1, tokens });
         entry.running += 1;
         let standing = entry.standing(&limits, now);
-        Ok(Hold { from: self.clone(), tenant: tenant.clone(), second, tokens, actual: None, standing })
+        Ok(Hold {
+            from: self.clone(),
+            tenant: tenant.clone(),
+            limits,
+            request_second: second,
+            token_second: second,
+            tokens,
+            actual: None,
+            standing,
+        })
+    }
+
+    pub(super) fn restore(&self, past: &Past) {
+        let mut tenants = self.lock();
+        let now = self.now();
+        let tenant = tenants.by_id.entry(past.tenant.clone());
+        let window = &mut tenant.or_insert_with(|| Tenant { window: Window::new(now), running: 0 }).window;
+        window.advance(now);
+        let ago_us = Micros::try_from(past.ago.as_micros()).unwrap_or(Micros::MAX);
+        let at = now.saturating_sub(ago_us);
+        window.add_at(at.div_euclid(SLOT_US), Used { requests: past.requests, tokens: past.tokens });
     }
 
     /// The machine's clock may be set; the promise must hold all the same.
@@ -111,17 +134,10 @@ impl Tenants {
 impl Tenant {
     /// The limit that refuses for longest.
     fn refusal(&self, limits: &Limits, tokens: u64, now: Micros) -> Option<Refusal> {
-        let used = self.window.used();
-        let per_minute = |limit: Limit, allowed: Option<u64>, ask: u64, of: fn(Used) -> u64| {
-            let (allowed, used) = (allowed?, of(used));
-            if used.saturating_add(ask) <= allowed {
-                return None;
-            }
-            let wait = allowed.checked_sub(ask).map(|keep| until(self.window.room_at(keep, of), now));
-            Some(Refusal { limit, used, allowed, wait })
-        };
-        let requests = per_minute(Limit::RequestsPerMinute, limits.requests_per_minute, 1, |used| used.requests);
-        let tokens = per_minute(Limit::TokensPerMinute, limits.tokens_per_minute, tokens, |used| used.tokens);
+        let requests = limits
+            .requests_per_minute
+            .and_then(|allowed| self.per_minute(Limit::RequestsPerMinute, allowed, 1, |used| used.requests, now));
+        let tokens = self.token_refusal(limits, tokens, now);
         let concurrency =
             limits.concurrent_requests.filter(|&allowed| self.running >= allowed).map(|allowed| Refusal {
                 limit: Limit::Concurrency,
@@ -131,6 +147,19 @@ impl Tenant {
             });
         let refusals = [requests, tokens, concurrency].into_iter().flatten();
         refusals.max_by_key(|refusal| refusal.wait.unwrap_or(Duration::MAX))
+    }
+
+    fn token_refusal(&self, limits: &Limits, tokens: u64, now: Micros) -> Option<Refusal> {
+        self.per_minute(Limit::TokensPerMinute, limits.tokens_per_minute?, tokens, |used| used.tokens, now)
+    }
+
+    fn per_minute(&self, limit: Limit, allowed: u64, ask: u64, of: fn(Used) -> u64, now: Micros) -> Option<Refusal> {
+        let used = of(self.window.used());
+        if used.saturating_add(ask) <= allowed {
+            return None;
+        }
+        let wait = allowed.checked_sub(ask).map(|keep| until(self.window.room_at(keep, of), now));
+        Some(Refusal { limit, used, allowed, wait })
     }
 
     fn standing(&self, limits: &Limits, now: Micros) -> Standing {
@@ -155,6 +184,26 @@ impl Tenant {
 }
 
 impl Hold {
+    /// Adds tokens to a hold that has none; a refusal ends it as if it had not been.
+    pub(super) fn add_tokens(mut self, tokens: u64) -> Result<Hold> {
+        let from = self.from.clone();
+        let mut tenants = from.lock();
+        let now = from.now();
+        // It is there: a tenant with something running is not forgotten.
+        let Some(tenant) = tenants.by_id.get_mut(&self.tenant) else { return Ok(self) };
+        let second = tenant.window.advance(now);
+        if let Some(refusal) = tenant.token_refusal(&self.limits, tokens, now) {
+            tenant.window.forget_request(self.request_second);
+            drop(tenants); // before the hold, whose end takes the lock
+            return Err(refusal.into());
+        }
+        tenant.window.add(Used { requests: 0, tokens });
+        (self.token_second, self.tokens) = (second, tokens);
+        self.standing = tenant.standing(&self.limits, now);
+        drop(tenants);
+        Ok(self)
+    }
+
     pub(super) fn end(mut self, tokens: u64) {
         self.actual = Some(tokens);
     }
@@ -171,7 +220,7 @@ impl Drop for Hold {
         let Some(tenant) = tenants.by_id.get_mut(&self.tenant) else { return };
         tenant.running = tenant.running.saturating_sub(1);
         if let Some(actual) = self.actual {
-            tenant.window.replace(self.second, self.tokens, actual);
+            tenant.window.replace(self.token_second, self.tokens, actual);
         }
     }
 }

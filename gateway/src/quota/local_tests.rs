@@ -112,6 +112,55 @@ async fn a_late_settlement_gives_nothing_to_the_second_that_took_its_slot() {
 }
 
 #[tokio::test]
+async fn tokens_are_added_to_a_request_in_the_second_they_come_and_given_back_there() {
+    let clock = Clock::manual(0);
+    let limiter = limiter(&clock);
+    let who = principal(limits(Some(2), Some(100), Some(2)));
+    let held = limiter.reserve_request(&who).await.unwrap();
+    assert_eq!(held.standing().tokens_per_minute.unwrap().remaining, 100);
+    clock.advance(30 * SECOND);
+    let held = held.add_tokens(80).await.unwrap();
+    let standing = held.standing();
+    assert_eq!(standing.tokens_per_minute.unwrap().remaining, 20);
+    assert_eq!(standing.requests_per_minute.unwrap().remaining, 1);
+    assert_eq!(standing.concurrent_requests.unwrap().remaining, 1);
+    clock.advance(31 * SECOND);
+    let next = limiter.reserve_request(&who).await.unwrap();
+    assert_eq!(next.standing().requests_per_minute.unwrap().remaining, 1, "the first request's minute is over");
+    assert_eq!(next.standing().tokens_per_minute.unwrap().remaining, 20, "that of its tokens is not");
+    held.settle(10);
+    let next = next.add_tokens(90).await.unwrap();
+    assert_eq!(next.standing().tokens_per_minute.unwrap().remaining, 0);
+}
+
+#[tokio::test]
+async fn a_request_whose_tokens_are_refused_leaves_nothing_behind() {
+    let limiter = limiter(&Clock::manual(0));
+    let who = principal(limits(Some(1), Some(100), Some(1)));
+    for _ in 0..3 {
+        let held = limiter.reserve_request(&who).await.unwrap();
+        refused(&limiter, &who, 1).await; // its place is taken meanwhile
+        let error = held.add_tokens(101).await.unwrap_err();
+        assert_eq!((error.kind, error.retry_after), (ErrorKind::QuotaExceeded(Limit::TokensPerMinute), None));
+    }
+    limiter.reserve_request(&who).await.unwrap().add_tokens(100).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_admitted_leaves_when_its_minute_is_over() {
+    let clock = Clock::manual(500_000);
+    let limiter = limiter(&clock);
+    let who = principal(limits(Some(3), Some(100), Some(1)));
+    let past = |seconds, requests, tokens| Past { tenant: who.tenant.clone(), ago: SECOND * seconds, requests, tokens };
+    limiter.restore(&[past(3600, 9, 900), past(61, 9, 900), past(60, 1, 50), past(10, 2, 40)]);
+    assert_eq!(refused(&limiter, &who, 1).await, (Limit::RequestsPerMinute, Some(SECOND / 2)));
+    clock.advance(SECOND / 2);
+    let held = limiter.reserve(&who, 60).await.unwrap();
+    assert_eq!(held.standing().requests_per_minute.unwrap().remaining, 0);
+    assert_eq!(held.standing().tokens_per_minute.unwrap().remaining, 0);
+}
+
+#[tokio::test]
 async fn a_place_comes_free_however_the_reservation_ends() {
     let limiter = limiter(&Clock::manual(0));
     let who = principal(limits(None, None, Some(1)));

@@ -2,6 +2,9 @@
 //!
 //! The promise: in no 60 seconds, wherever they begin, do the requests and tokens admitted for a tenant exceed its
 //! limits. Exact usage gives back what was held too much; estimated usage never does.
+//!
+//! The promise holds over a restart, for [`Limiter::restore`] counts what an earlier process admitted. Exception: requests
+//! that were refused for another reason (malformed, too long) count in the process that refused them only.
 
 mod local;
 mod window;
@@ -9,6 +12,7 @@ mod window;
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::id::TenantId;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -40,6 +44,19 @@ pub enum Limiter {
 #[derive(Debug)]
 pub struct Reservation(local::Hold);
 
+/// What an earlier process of this gateway admitted for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// For whom.
+    pub tenant: TenantId,
+    /// How long ago, at most a second less than it really was.
+    pub ago: Duration,
+    /// How many.
+    pub requests: u64,
+    /// Used, or held where that is not known.
+    pub tokens: u64,
+}
+
 /// What is left after a reservation, for the caller's headers. `None` where there is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -68,6 +85,24 @@ impl Limiter {
         Limiter::Local(Local::new(clock))
     }
 
+    /// Counts what was admitted before this process began, as far as it lies within the last minute. To be called once,
+    /// before the first reservation. Nobody's place is taken by it: what ran then does not run any more.
+    pub fn restore(&self, past: &[Past]) {
+        match self {
+            Limiter::Local(local) => past.iter().for_each(|past| local.restore(past)),
+        }
+    }
+
+    /// Holds one request and a place among those that run at the same time, before it is known how many tokens it needs:
+    /// counting them takes work, which must not be free. [`Reservation::add_tokens`] adds them. Cancelling before it
+    /// returns holds nothing.
+    ///
+    /// # Errors
+    /// As [`Limiter::reserve`].
+    pub async fn reserve_request(&self, principal: &Principal) -> Result<Reservation> {
+        self.reserve(principal, 0).await
+    }
+
     /// Holds one request and `tokens` (prompt plus the most that the answer may have). Cancelling before it returns
     /// holds nothing.
     ///
@@ -82,6 +117,15 @@ impl Limiter {
 }
 
 impl Reservation {
+    /// Adds `tokens` (prompt plus the most that the answer may have), once, to what [`Limiter::reserve_request`] holds.
+    /// All or nothing: a refusal gives back the place and the request too.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, as for [`Limiter::reserve`].
+    pub async fn add_tokens(self, tokens: u64) -> Result<Reservation> {
+        self.0.add_tokens(tokens).map(Reservation)
+    }
+
     /// Ends the hold with what was really used; the rest is free again at once. More than was held is counted too.
     pub fn settle(self, tokens: u64) {
         self.0.end(tokens);

@@ -48,16 +48,31 @@ impl Window {
         self.live().fold(Used::default(), sum)
     }
 
-    /// Counts in the newest second and returns it, so that tokens can be given back there.
-    pub(super) fn add(&mut self, tokens: u64) -> i64 {
-        let second = self.newest;
+    /// Counts in the newest second and returns it, so that it can be given back there.
+    pub(super) fn add(&mut self, more: Used) -> i64 {
+        self.add_at(self.newest, more);
+        self.newest
+    }
+
+    /// Counts in a second that is not over for longer than the window; nothing in an older one.
+    pub(super) fn add_at(&mut self, second: i64, more: Used) {
+        if second <= self.newest - SLOTS as i64 {
+            return;
+        }
         let slot = &mut self.ring[index(second)];
         if slot.second != second {
             *slot = Slot { second, ..Slot::default() };
         }
-        slot.requests = slot.requests.saturating_add(1);
-        slot.tokens = slot.tokens.saturating_add(tokens);
-        second
+        slot.requests = slot.requests.saturating_add(more.requests);
+        slot.tokens = slot.tokens.saturating_add(more.tokens);
+    }
+
+    /// Takes one request out of `second`, as if it had not been; nothing if that has left the ring.
+    pub(super) fn forget_request(&mut self, second: i64) {
+        let slot = &mut self.ring[index(second)];
+        if slot.second == second {
+            slot.requests = slot.requests.saturating_sub(1);
+        }
     }
 
     /// Puts `actual` in the place of the tokens `held` in `second`; nothing if that has left the ring.

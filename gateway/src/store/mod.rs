@@ -46,5 +46,5 @@ pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
-pub use requests::{NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
+pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
 pub use tenants::{ProjectRow, TenantRow};

@@ -71,6 +71,21 @@ pub struct OpenRow {
     pub lease_until: Micros,
 }
 
+/// What one replica admitted for a tenant in one second.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct AdmittedRow {
+    /// For whom.
+    pub tenant_id: TenantId,
+    /// Seconds since 1970.
+    pub second: i64,
+    /// How many.
+    #[sqlx(try_from = "i64")]
+    pub requests: u64,
+    /// Of complete answers what was used; of all others what was held, for their use may not be exact.
+    #[sqlx(try_from = "i64")]
+    pub tokens: u64,
+}
+
 /// A request with its usage record and ledger entry, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[allow(missing_docs)] // as in `billing::RequestRecord`
@@ -172,6 +187,26 @@ impl Store {
                         accepted_at, lease_until
                  FROM requests WHERE state = 'open' AND lease_until < $1 ORDER BY lease_until LIMIT $2",
                 [now, RECOVERY_BATCH],
+            ).fetch_all(c).await)
+        })
+        .await
+    }
+
+    /// What one replica admitted from `since` on, by `accepted_at`. A request's id is made before that, when its head is
+    /// read; `after` bounds it, so that the look-up is as long as its answer.
+    pub async fn requests_admitted(&self, gateway_id: &str, since: Micros, after: String) -> Result<Vec<AdmittedRow>> {
+        let gateway_id = gateway_id.to_owned();
+        self.detached(move |db| async move {
+            on!(db.read(), c => query_as(
+                "SELECT r.tenant_id, r.accepted_at / 1000000 AS second, COUNT(*) AS requests,
+                        CAST(SUM(CASE WHEN r.outcome = 'completed'
+                            THEN u.input_tokens + u.cache_read_tokens + u.cache_write_tokens
+                               + u.output_tokens + u.reasoning_tokens
+                            ELSE r.input_tokens + r.max_output_tokens END) AS BIGINT) AS tokens
+                 FROM requests r LEFT JOIN usage_records u ON u.request_id = r.id
+                 WHERE r.id > $3 AND r.gateway_id = $1 AND r.accepted_at >= $2
+                 GROUP BY r.tenant_id, r.accepted_at / 1000000",
+                [gateway_id, since, after],
             ).fetch_all(c).await)
         })
         .await

@@ -1,6 +1,8 @@
 //! Requests, usage records and the ledger.
 
 use super::request_of;
+use crate::auth::Principal;
+use crate::clock::Clock;
 use crate::error::ErrorKind;
 use crate::id::{LedgerEntryId, RequestId, TenantId};
 use crate::money::Nanousd;
@@ -138,6 +140,36 @@ async fn recovery_finds_open_requests_by_gateway_and_by_lease_in_bounded_batches
         assert_eq!(store.requests_renew("nobody", 999).await.unwrap(), 0);
         assert_eq!(expired(201).await, std::slice::from_ref(&theirs));
         assert_eq!(expired(301).await[0], theirs);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_gateway_admitted_lately_is_counted_by_tenant_and_second() {
+    on_both_engines(|Fixture { store, .. }| async move {
+        let (who, other) = (principal(&store, "acme").await, principal(&store, "other").await);
+        let at = |accepted_at| NewRequest { accepted_at, ..request_of(&who) };
+        settle(&store, &opened(&store, at(5_000_000)).await).await.unwrap();
+        opened(&store, at(5_999_999)).await;
+        opened(&store, at(6_000_000)).await;
+        opened(&store, at(4_999_999)).await;
+        opened(&store, NewRequest { gateway_id: "gateway-2".into(), ..at(5_000_000) }).await;
+        opened(&store, NewRequest { accepted_at: 6_000_000, ..request_of(&other) }).await;
+
+        let mut rows = store.requests_admitted("gateway-1", 5_000_000, RequestId::lower_bound(0)).await.unwrap();
+        rows.sort_by_key(|row| (row.tenant_id != who.tenant, row.second));
+        let row = |who: &Principal, second, requests, tokens| AdmittedRow {
+            tenant_id: who.tenant.clone(),
+            second,
+            requests,
+            tokens,
+        };
+        let (used, held) = (1 + 2 + 4 + 8 + 16, 7 + 9);
+        assert_eq!(rows, [row(&who, 5, 2, used + held), row(&who, 6, 1, held), row(&other, 6, 1, held)]);
+        let after = RequestId::lower_bound(Clock::System.now() + 1_000_000);
+        assert_eq!(store.requests_admitted("gateway-1", 0, after).await.unwrap(), []);
+        let before = RequestId::lower_bound(Clock::System.now() - 60_000_000);
+        assert_eq!(store.requests_admitted("gateway-1", 5_000_000, before).await.unwrap().len(), 3);
     })
     .await;
 }

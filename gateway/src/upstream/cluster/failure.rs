@@ -97,6 +97,11 @@ impl Failure {
         Failure::before_start(Cause::NoneHealthy)
     }
 
+    /// The gateway wanted it to end before a worker was asked.
+    pub(crate) fn interrupted() -> Failure {
+        Failure::before_start(Cause::Interrupted)
+    }
+
     /// It did not end when told to.
     pub(crate) fn unstoppable(counts: Counts, started: bool) -> Failure {
         Failure { counts, exact: false, started, ..Failure::before_start(Cause::Silent("stop")) }
