@@ -5,6 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const SHOWN_LINES: usize = 60;
@@ -106,8 +107,15 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on now. Somebody else may take it before it is used, so a program that can't bind it is
-/// a failed test with a clear message, never a wrong result.
+/// A port that nobody listens on now. Below the range from which the system takes ports of outgoing connections, and
+/// never the same twice in this process, so that tests which run at the same time don't take each other's.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    let start = std::process::id().wrapping_mul(127); // another run of the tests begins elsewhere
+    (0..COUNT)
+        .map(|_| (FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT) as u16)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("one of 20,000 ports is free")
 }

@@ -94,7 +94,7 @@ impl EngineLoop {
     fn drain_commands(&mut self) -> bool {
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Run(job)) => self.enqueue(job),
+                Ok(Command::Run(job)) => self.enqueue(*job),
                 Ok(Command::Tokenize(text)) if self.texts.len() < TEXTS => self.texts.push_back(text),
                 Ok(Command::Tokenize(text)) => {
                     text.answer(Err(failure(ErrorCode::Overloaded, "too many texts wait to be tokenised")));

@@ -87,7 +87,7 @@ pub(crate) enum HandoffStep {
 }
 
 enum Command {
-    Run(Job),
+    Run(Box<Job>),
     Tokenize(Text),
 }
 
@@ -194,7 +194,7 @@ impl Scheduler {
         let stops = stops.ok_or_else(|| failure(ErrorCode::BadRequest, "the stop texts are too many to look for"))?;
         let job =
             Job { request, stops, events, control: Arc::clone(&control), inbox: steps, submitted: Instant::now() };
-        self.commands.try_send(Command::Run(job)).map_err(|refused| match refused {
+        self.commands.try_send(Command::Run(Box::new(job))).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => failure(ErrorCode::Overloaded, "the worker's queue is full"),
             mpsc::error::TrySendError::Closed(_) => failure(ErrorCode::ShuttingDown, "the engine has ended"),
         })?;
