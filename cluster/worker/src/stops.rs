@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 /// Looks for stop texts in a text that comes in pieces.
 #[derive(Debug, Default)]
-pub(crate) struct Stops(Option<Search>);
+pub(crate) struct Stops(Option<Box<Search>>);
 
 #[derive(Debug)]
 struct Search {
@@ -35,7 +35,7 @@ impl Stops {
                 depth.insert(at, bytes);
             }
         }
-        Some(Stops(Some(Search { texts, automaton, depth, state })))
+        Some(Stops(Some(Box::new(Search { texts, automaton, depth, state }))))
     }
 
     /// Goes on through `text`. The stop text that is whole first, the longest if several end together, and where it
