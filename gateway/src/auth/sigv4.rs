@@ -22,6 +22,8 @@ const MAX_SKEW: Micros = 5 * 60 * 1_000_000;
 /// Service names in use for Bedrock's two families of paths.
 const SERVICES: [&str; 2] = ["bedrock", "bedrock-mantle"];
 
+/// What the AWS SDK for JavaScript signs in place of `host` over HTTP/2.
+const AUTHORITY: &str = ":authority";
 const AMZ_DATE: &str = "x-amz-date";
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
 const SECURITY_TOKEN: &str = "x-amz-security-token";
@@ -52,6 +54,12 @@ impl<'a> Head<'a> {
             headers: &parts.headers,
             authority: parts.uri.authority().map(http::uri::Authority::as_str),
         }
+    }
+
+    /// The authority, where a signature means it by `name`.
+    fn authority_as(&self, name: &str) -> Option<&'a str> {
+        let meant = name == AUTHORITY || (name == HOST.as_str() && !self.headers.contains_key(HOST));
+        self.authority.filter(|_| meant)
     }
 }
 
@@ -190,24 +198,21 @@ fn elements(authorization: &str) -> Result<[&str; 3]> {
     }
 }
 
-/// `host` must be signed, and every `x-amz-*` header that is there; a name that is signed must be there, once in the list.
+/// `host` must be signed, or `:authority` where HTTP/2 has it instead, and every `x-amz-*` header that is there; a name that is signed must be there, once in the list.
 fn check_signed_headers(signed: &[&str], head: &Head<'_>) -> Result<()> {
     let is_name = |name: &&str| !name.is_empty() && !name.bytes().any(|byte| byte.is_ascii_uppercase());
     if !signed.iter().all(is_name) || signed.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(malformed("SignedHeaders"));
     }
-    if signed.binary_search(&HOST.as_str()).is_err() {
+    let has = |name: &str| signed.binary_search(&name).is_ok();
+    if !has(HOST.as_str()) && !has(AUTHORITY) {
         return Err(malformed("SignedHeaders"));
     }
-    let unsigned = head
-        .headers
-        .keys()
-        .any(|name| name.as_str().starts_with("x-amz-") && signed.binary_search(&name.as_str()).is_err());
+    let unsigned = head.headers.keys().any(|name| name.as_str().starts_with("x-amz-") && !has(name.as_str()));
     if unsigned {
         return Err(malformed("SignedHeaders"));
     }
-    let absent =
-        |name: &&str| !head.headers.contains_key(*name) && (*name != HOST.as_str() || head.authority.is_none());
+    let absent = |name: &&str| !head.headers.contains_key(*name) && head.authority_as(name).is_none();
     if signed.iter().any(absent) {
         return Err(malformed("SignedHeaders"));
     }
@@ -221,7 +226,7 @@ fn check_signed_headers(signed: &[&str], head: &Head<'_>) -> Result<()> {
 
 /// Values of one name joined by commas, each trimmed, inner runs of blanks collapsed.
 fn canonical_value(head: &Head<'_>, name: &str) -> Vec<u8> {
-    if let (true, Some(authority)) = (name == HOST.as_str() && !head.headers.contains_key(HOST), head.authority) {
+    if let Some(authority) = head.authority_as(name) {
         return authority.as_bytes().to_vec();
     }
     let mut text = Vec::new();

@@ -78,6 +78,27 @@ fn mantle_with_blanks() -> Wire {
     wire("POST", "/openai/v1/chat/completions", &headers, "{}")
 }
 
+/// By the AWS SDK for JavaScript, 3.1163.0, which speaks HTTP/2 and signs `:authority`.
+fn converse_over_http2() -> Wire {
+    let authorization = signed(
+        "20261123/us-east-1/bedrock",
+        ":authority;amz-sdk-invocation-id;amz-sdk-request;content-length;content-type;x-amz-content-sha256;x-amz-date;\
+         x-amz-user-agent",
+        "6ce1be0aaf2be8e69903941fbadd2bbc7e9177705bc8868a099a3f955a4fef4f",
+    );
+    let headers = [
+        ("content-type", "application/json"),
+        ("content-length", "56"),
+        ("x-amz-user-agent", "aws-sdk-js/3.1163.0"),
+        ("amz-sdk-invocation-id", "e73d6192-db82-4bd7-8ac8-ba69765ad72b"),
+        ("amz-sdk-request", "attempt=1; max=1"),
+        ("x-amz-content-sha256", "45e583fed2564dc00e823303d7609f8587af7f685b993cb0f998afc0d480b01d"),
+        ("authorization", &authorization),
+    ];
+    let target = "http://127.0.0.1:8080/model/us.amazon.nova-lite-v1%3A0/converse";
+    wire("POST", target, &headers, HI).without("host")
+}
+
 impl Wire {
     fn verify(&self) -> Result<()> {
         let mut request = Request::builder().method(self.method).uri(&self.target);
@@ -153,6 +174,19 @@ fn http2_signs_its_authority() {
     wire.verify().unwrap();
     wire.target = wire.target.replace("127.0.0.1", "127.0.0.2");
     assert_eq!(refusal(&wire), AuthFailure::BadSignature);
+}
+
+#[test]
+fn the_authority_may_be_signed_by_its_own_name_but_not_left_out() {
+    let wire = converse_over_http2();
+    wire.verify().unwrap();
+    let mut elsewhere = wire.clone();
+    elsewhere.target = elsewhere.target.replace("127.0.0.1", "127.0.0.2");
+    assert_eq!(refusal(&elsewhere), AuthFailure::BadSignature);
+    assert_eq!(refusal(&wire.clone().authorization(":authority;", "")), AuthFailure::Malformed);
+    let mut nowhere = wire;
+    nowhere.target = "/model/us.amazon.nova-lite-v1%3A0/converse".into();
+    assert_eq!(refusal(&nowhere), AuthFailure::Malformed, "HTTP/1.1 has no authority to sign");
 }
 
 #[test]
