@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use pulse::{Awaited, Paced, Pulse};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,10 @@ pub struct Limits {
     pub write_stall: Duration,
 }
 
+/// Where a connection comes from; every request of it carries this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 /// How connections come to their end.
 #[derive(Debug, Clone)]
 pub struct Ending {
@@ -84,7 +89,7 @@ pub async fn accept(door: Door, metrics: Metrics, ending: Ending) {
             () = ending.draining.cancelled() => return,
             next = next => next,
         };
-        let (Ok(slot), Ok((stream, _peer))) = (slot, accepted) else {
+        let (Ok(slot), Ok((stream, peer))) = (slot, accepted) else {
             tracing::warn!(listener = door.name, "can't accept a connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
@@ -94,7 +99,7 @@ pub async fn accept(door: Door, metrics: Metrics, ending: Ending) {
         ending.connections.spawn(async move {
             let _slot = slot;
             let _open = metrics.connection_opens(name);
-            let served = connect(stream, tls, router, limits, &builder, &metrics, &ending_here);
+            let served = connect((stream, Peer(peer.ip())), tls, router, limits, &builder, &metrics, &ending_here);
             tokio::select! {
                 () = ending_here.abort.cancelled() => {}
                 () = served => {}
@@ -127,7 +132,7 @@ fn builder(limits: &Limits, metrics: &Metrics) -> auto::Builder<Streams> {
 
 /// From the accepted socket to the connection's end.
 async fn connect(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Peer),
     tls: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
@@ -138,18 +143,18 @@ async fn connect(
     // A streamed token must not wait for the next one; without it the connection still works.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return serve(stream, router, limits, builder, metrics, ending).await;
+        return serve((stream, peer), router, limits, builder, metrics, ending).await;
     };
     let deadline = Duration::from_millis(limits.http.first_byte_ms);
     match tokio::time::timeout(deadline, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve(stream, router, limits, builder, metrics, ending).await,
+        Ok(Ok(stream)) => serve((stream, peer), router, limits, builder, metrics, ending).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => metrics.connection_expired("tls_handshake"),
     }
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
+    (stream, peer): (S, Peer),
     router: Router,
     limits: Limits,
     builder: &auto::Builder<Streams>,
@@ -159,7 +164,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let pulse = Arc::new(Pulse::new(&limits));
     let service = {
         let pulse = pulse.clone();
-        hyper::service::service_fn(move |request: Request<Incoming>| {
+        hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             let running = pulse.request_begins();
             let router = router.clone();
             async move {

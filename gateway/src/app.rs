@@ -1,6 +1,7 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
 use crate::catalog::Snapshot;
+use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::inference;
@@ -21,6 +22,8 @@ pub struct App {
     pub secrets: Secrets,
     /// The database.
     pub store: Store,
+    /// What administrators changed.
+    pub changes: Feed,
     /// Models and prices, swapped whole.
     pub catalog: ArcSwap<Snapshot>,
     /// Limits.

@@ -1,5 +1,6 @@
 //! The first tenant and its credentials, made through the same functions as any other's.
 
+use crate::audit::{Author, Change};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -7,7 +8,7 @@ use crate::id::{ProjectId, TenantId};
 use crate::quota::Limits;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::Store;
-use crate::tenants::{self, CreateCredential, CreateProject, CreateTenant, Name, Status};
+use crate::tenants::{self, CreateCredential, CreateProject, Name, Status, Tenant};
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -55,7 +56,7 @@ async fn bootstrap_with(
     let store = Store::connect(config).await?;
     store.migrate().await?;
     let given_token = env(ADMIN_TOKEN).map(SecretText::new);
-    let work = Work { store: &store, secrets: &secrets, clock: Clock::System };
+    let work = Work { store: &store, secrets: &secrets, clock: Clock::System, author: Author::command("bootstrap") };
     let done = work.run(credentials_file, given_token).await;
     store.close().await;
     done
@@ -65,6 +66,7 @@ struct Work<'a> {
     store: &'a Store,
     secrets: &'a Secrets,
     clock: Clock,
+    author: Author,
 }
 
 impl Work<'_> {
@@ -96,6 +98,11 @@ impl Work<'_> {
         Ok(Bootstrapped { tenant, project, renewed })
     }
 
+    fn change(&self) -> Change<'_> {
+        let now = self.clock.now();
+        Change { store: self.store, secrets: self.secrets, now, author: &self.author, once: None }
+    }
+
     /// The demo tenant and its project, made when missing.
     async fn demo(&self) -> Result<(TenantId, ProjectId)> {
         let tenant = match self.store.tenant_by_name(TENANT).await? {
@@ -105,8 +112,9 @@ impl Work<'_> {
                 return Err(Error::new(ErrorKind::Conflict, text));
             }
             None => {
-                let input = CreateTenant { name: Name::parse(TENANT)?, limits: Limits::default() };
-                tenants::create_tenant(self.store, &self.clock, input).await?.id
+                let tenant = Tenant::new(Name::parse(TENANT)?, Limits::default(), self.clock.now());
+                tenants::create_tenant(self.change(), &tenant).await?;
+                tenant.id
             }
         };
         let project = match self.store.project_by_name(&tenant, PROJECT).await? {

@@ -106,7 +106,11 @@ async fn a_suspended_demo_tenant_is_not_brought_back() {
     let (_dir, config, file) = place();
     let done = run(&config, &file).await.unwrap();
     let store = Store::connect(&config).await.unwrap();
-    tenants::set_status(&store, &done.tenant, Status::Suspended).await.unwrap();
+    let secrets = Secrets::load_or_create_with(&config.gateway.state_dir, |_| None).unwrap();
+    let author = Author::command("test");
+    let change = Change { store: &store, secrets: &secrets, now: 1, author: &author, once: None };
+    let update = tenants::UpdateTenant { status: Some(Status::Suspended), ..Default::default() };
+    tenants::update_tenant(change, &done.tenant, update, None).await.unwrap();
     assert_eq!(run(&config, &file).await.unwrap_err().kind, ErrorKind::Conflict);
 }
 

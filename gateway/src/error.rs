@@ -48,6 +48,10 @@ pub enum ErrorKind {
     ContextExceeded,
     /// It contradicts what is already there.
     Conflict,
+    /// It was changed since the caller read it.
+    PreconditionFailed,
+    /// The idempotency key was used for another request.
+    IdempotencyMismatch,
     /// A rate or concurrency limit refuses; says which.
     QuotaExceeded(Limit),
     /// Money has run out.
@@ -81,6 +85,8 @@ impl ErrorKind {
             ErrorKind::MethodNotAllowed => "method_not_allowed",
             ErrorKind::ContextExceeded => "context_exceeded",
             ErrorKind::Conflict => "conflict",
+            ErrorKind::PreconditionFailed => "precondition_failed",
+            ErrorKind::IdempotencyMismatch => "idempotency_key_reused",
             ErrorKind::QuotaExceeded(_) => "quota_exceeded",
             ErrorKind::BudgetExhausted => "budget_exhausted",
             ErrorKind::Overloaded => "overloaded",
@@ -150,6 +156,12 @@ impl Error {
             "An internal error occurred. Try again; if it persists, give the request id to the operator.",
         )
         .caused_by(source)
+    }
+
+    /// Names the field at fault, as the caller spelled it.
+    pub fn about(mut self, param: impl Into<String>) -> Error {
+        self.param = Some(param.into());
+        self
     }
 
     /// Keeps the cause for the log.

@@ -33,6 +33,9 @@ pub mod kinds {
     /// An operator's token; belongs to no tenant.
     #[derive(Debug)]
     pub enum AdminToken {}
+    /// A machine of a project.
+    #[derive(Debug)]
+    pub enum ServiceAccount {}
     /// One inference request.
     #[derive(Debug)]
     pub enum Request {}
@@ -52,6 +55,9 @@ pub mod kinds {
     impl Named for AdminToken {
         const PREFIX: &'static str = "adm";
     }
+    impl Named for ServiceAccount {
+        const PREFIX: &'static str = "sva";
+    }
     impl Named for Request {
         const PREFIX: &'static str = "req";
     }
@@ -68,6 +74,8 @@ pub type ProjectId = Id<kinds::Project>;
 pub type KeyId = Id<kinds::Key>;
 /// `adm_…`
 pub type AdminTokenId = Id<kinds::AdminToken>;
+/// `sva_…`
+pub type ServiceAccountId = Id<kinds::ServiceAccount>;
 /// `req_…`
 pub type RequestId = Id<kinds::Request>;
 /// `led_…`

@@ -35,6 +35,13 @@ struct Inference;
 #[openapi(
     info(title = "Caprock admin API", description = "For operators, on the admin port. Failures are RFC 9457 problem details."),
     paths(
+        admin::tenants::list,
+        admin::tenants::create,
+        admin::tenants::get,
+        admin::tenants::update,
+        admin::tenants::suspend,
+        admin::tenants::resume,
+        admin::tenants::delete,
         admin::requests::get,
         admin::metrics,
         admin::openapi,
@@ -67,6 +74,9 @@ impl Modify for OperatorSecurity {
         let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An admin token")).build();
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("admin_token", SecurityScheme::Http(token));
+        let key = "An API key whose role and scope permit the operation, for its own tenant";
+        let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(key)).build();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key));
     }
 }
 

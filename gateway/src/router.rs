@@ -37,6 +37,13 @@ pub fn data(app: &Arc<App>) -> Router {
 /// The admin port: what operators reach.
 pub fn operators(app: &Arc<App>) -> Router {
     let routes = Router::new()
+        .route("/admin/v1/tenants", get(admin::tenants::list).post(admin::tenants::create))
+        .route(
+            "/admin/v1/tenants/{tenant_id}",
+            get(admin::tenants::get).patch(admin::tenants::update).delete(admin::tenants::delete),
+        )
+        .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
+        .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(admin::openapi))

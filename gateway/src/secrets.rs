@@ -142,6 +142,11 @@ impl Secrets {
         String::from_utf8(opened).map(SecretText).map_err(|_| refuse())
     }
 
+    /// Keys the seals of the audit log.
+    pub fn audit_key(&self) -> [u8; 32] {
+        blake3::derive_key("caprock audit seal v1", &self.master_key.0)
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&self.master_key.0.into())
     }

@@ -3,6 +3,7 @@
 use crate::accept::{Door, Ending, Limits, accept};
 use crate::app::App;
 use crate::catalog::Snapshot;
+use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::error::{Error, ErrorKind, Result};
@@ -127,6 +128,7 @@ fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let secrets = Secrets::load(&config.gateway.state_dir)?;
     let metrics = Metrics::default();
     Ok(Arc::new(App {
+        changes: Feed::default(),
         catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),

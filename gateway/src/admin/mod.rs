@@ -1,7 +1,12 @@
 //! The control plane over HTTP.
 
+pub mod call;
+pub mod idempotency;
+pub mod page;
 pub mod problem;
 pub mod requests;
+pub mod tenants;
+pub mod time;
 pub mod view;
 
 use crate::app::App;

@@ -71,6 +71,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
         ErrorKind::Overloaded | ErrorKind::UpstreamUnavailable | ErrorKind::ShuttingDown => {

@@ -1,16 +1,14 @@
 //! What became of a request.
 
+use super::call::Call;
 use super::problem::{Failure, Problem};
 use super::view::RequestView;
 use crate::app::App;
-use crate::auth;
 use crate::billing;
-use crate::error::{Error, ErrorKind};
 use crate::id::RequestId;
+use crate::tenants::Permission;
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use http::HeaderMap;
+use axum::extract::{Request, State};
 use std::sync::Arc;
 
 /// Outcome, tokens, worker path and ledger entry of one request.
@@ -25,14 +23,8 @@ use std::sync::Arc;
     ),
     security(("admin_token" = []))
 )]
-pub async fn get(
-    State(app): State<Arc<App>>,
-    path: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-) -> Result<Json<RequestView>, Failure> {
-    auth::admit_admin(&app, &headers).await?;
-    let unknown = || Error::new(ErrorKind::NotFound, "There is no request of this id.");
-    let Path(id) = path.map_err(|_| unknown())?;
-    let id = RequestId::parse(&id).ok_or_else(unknown)?;
+pub async fn get(State(app): State<Arc<App>>, request: Request) -> Result<Json<RequestView>, Failure> {
+    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
+    let id: RequestId = call.id("request_id", "request")?;
     Ok(Json(billing::request_record(&app.store, &id).await?.into()))
 }

@@ -30,6 +30,8 @@ pub fn log_failure(surface: &'static str, request_id: &RequestId, error: &Error)
         | ErrorKind::MethodNotAllowed
         | ErrorKind::ContextExceeded
         | ErrorKind::Conflict
+        | ErrorKind::PreconditionFailed
+        | ErrorKind::IdempotencyMismatch
         | ErrorKind::QuotaExceeded(_)
         | ErrorKind::BudgetExhausted
         | ErrorKind::ShuttingDown => tracing::debug!(surface, %request_id, kind, "request refused"),

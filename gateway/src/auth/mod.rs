@@ -1,34 +1,24 @@
 //! Who is calling: credentials in, [`Principal`] out.
 
+mod principal;
 pub mod sigv4;
 
+pub use principal::{Caller, Principal, forbidden};
+
+use crate::accept::Peer;
 use crate::app::App;
 use crate::body;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
-use crate::id::{KeyId, ProjectId, TenantId};
-use crate::quota::Limits;
-use crate::tenants::{self, AdminPrincipal};
+use crate::tenants;
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
+use std::net::IpAddr;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// The caller, known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// Isolated and billed.
-    pub tenant: TenantId,
-    /// Whose key it is.
-    pub project: ProjectId,
-    /// The credential's public id.
-    pub key: KeyId,
-    /// In force for the tenant.
-    pub limits: Limits,
-}
 
 /// What a request's head presents.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,19 +43,34 @@ pub async fn admit(app: &App, request: Request) -> Result<(Principal, Bytes)> {
     }
 }
 
-/// Knows an operator, by admin token.
+/// Knows a caller of the admin API: an operator by admin token, a tenant's administrator by API key. What it may do is
+/// for [`Caller::check`].
 ///
 /// # Errors
 /// `Unauthenticated`; `Internal`.
-pub async fn admit_admin(app: &App, headers: &HeaderMap) -> Result<AdminPrincipal> {
-    match credential(headers)? {
-        Credential::ApiKey(token) => {
-            tenants::authenticate_admin_token(&app.store, &app.secrets, &app.clock, token).await
+pub async fn admit_caller(app: &App, head: &Parts) -> Result<Caller> {
+    let caller = match credential(&head.headers)? {
+        Credential::ApiKey(key) if key.starts_with("ckadm_") => {
+            Caller::Operator(tenants::authenticate_admin_token(&app.store, &app.secrets, &app.clock, key).await?)
+        }
+        Credential::ApiKey(key) => {
+            Caller::Tenant(tenants::authenticate_api_key(&app.store, &app.secrets, &app.clock, key).await?)
         }
         Credential::SigV4(_) => {
-            Err(Error::new(ErrorKind::Unauthenticated(AuthFailure::BadKey), "The admin API takes an admin token."))
+            let text = "The admin API takes an admin token or an API key as `Authorization: Bearer`.";
+            return Err(Error::new(ErrorKind::Unauthenticated(AuthFailure::BadKey), text));
         }
-    }
+    };
+    if caller.scope().lets_from(peer(head)) { Ok(caller) } else { Err(wrong_address()) }
+}
+
+/// Where a request comes from.
+pub fn peer(head: &Parts) -> Option<IpAddr> {
+    head.extensions.get::<Peer>().map(|peer| peer.0)
+}
+
+fn wrong_address() -> Error {
+    Error::new(ErrorKind::Forbidden, "This credential may not be used from this address.")
 }
 
 async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body) -> Result<(Principal, Bytes)> {

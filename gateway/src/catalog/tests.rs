@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{Cluster, ModelEntry, Worker};
-use crate::id::{KeyId, ProjectId, TenantId};
+use crate::id::{ProjectId, TenantId};
 use crate::quota::Limits;
 
 const BUNDLED: &str = "huggingface.smollm2-135m-instruct";
@@ -37,8 +37,7 @@ fn load(clusters: Vec<Cluster>, models: Vec<ModelEntry>) -> Result<Snapshot> {
 }
 
 fn resolve(snapshot: &Snapshot, name: &str) -> Result<Route> {
-    let principal =
-        Principal { tenant: TenantId::new(), project: ProjectId::new(), key: KeyId::new(), limits: Limits::default() };
+    let principal = crate::store::testing::developer(TenantId::new(), ProjectId::new(), Limits::default());
     snapshot.resolve(&principal, name)
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::billing::{self, OpenRequest, RequestRecord};
 use crate::catalog::{Price, Snapshot};
+use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::id::RequestId;
@@ -51,6 +52,7 @@ async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
     let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
     let metrics = Metrics::default();
     let app = Arc::new(App {
+        changes: Feed::default(),
         catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
         limiter: Limiter::local(Clock::System),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::auth::Principal;
-use crate::id::{KeyId, ProjectId};
+use crate::id::ProjectId;
 use crate::quota::{Limiter, Reservation};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn principal(limits: Limits) -> Principal {
-    Principal { tenant: TenantId::new(), project: ProjectId::new(), key: KeyId::new(), limits }
+    crate::store::testing::developer(TenantId::new(), ProjectId::new(), limits)
 }
 
 fn limits(requests: Option<u64>, tokens: Option<u64>, concurrent: Option<u64>) -> Limits {

@@ -19,7 +19,8 @@ use std::time::Duration;
 pub use local::Local;
 
 /// Most that a tenant may use; `None` is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Requests in any 60 seconds.
     pub requests_per_minute: Option<u64>,

@@ -14,6 +14,10 @@ pub struct Owner {
     pub tenant_id: TenantId,
     /// Not deleted.
     pub project_id: ProjectId,
+    /// The credential's.
+    pub role: String,
+    /// The credential's, as JSON.
+    pub scope: String,
     /// The tenant's.
     #[sqlx(flatten)]
     pub limits: LimitColumns,
@@ -48,6 +52,10 @@ pub struct AdminTokenRow {
     pub digest: String,
     /// Which pepper made the digest.
     pub pepper_version: i64,
+    /// An operator's.
+    pub role: String,
+    /// As JSON.
+    pub scope: String,
 }
 
 /// An API key to be stored.
@@ -105,7 +113,7 @@ impl Store {
         let id = id.clone();
         self.detached(move |db| async move {
             on!(db.read(), c => query_as(
-                "SELECT k.digest, k.pepper_version, k.tenant_id, k.project_id,
+                "SELECT k.digest, k.pepper_version, k.tenant_id, k.project_id, k.role, k.scope,
                         t.requests_per_minute, t.tokens_per_minute, t.concurrent_requests
                  FROM api_keys k
                  JOIN tenants t ON t.id = k.tenant_id
@@ -123,7 +131,7 @@ impl Store {
         let id = id.clone();
         self.detached(move |db| async move {
             on!(db.read(), c => query_as(
-                "SELECT k.sealed_secret, k.tenant_id, k.project_id,
+                "SELECT k.sealed_secret, k.tenant_id, k.project_id, k.role, k.scope,
                         t.requests_per_minute, t.tokens_per_minute, t.concurrent_requests
                  FROM access_keys k
                  JOIN tenants t ON t.id = k.tenant_id
@@ -141,7 +149,7 @@ impl Store {
         let id = id.clone();
         self.detached(move |db| async move {
             on!(db.read(), c => query_as(
-                "SELECT digest, pepper_version FROM admin_tokens
+                "SELECT digest, pepper_version, role, scope FROM admin_tokens
                  WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)",
                 [id, now],
             ).fetch_optional(c).await)

@@ -26,6 +26,7 @@ macro_rules! on {
 }
 
 mod alone;
+mod audit;
 mod columns;
 mod dialect;
 mod door;
@@ -41,10 +42,11 @@ mod contract;
 pub(crate) mod testing;
 
 pub use alone::ExclusiveLock;
+pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
 pub(crate) use columns::count;
 pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
-pub use tenants::{ProjectRow, TenantRow};
+pub use tenants::{LimitColumns, ProjectRow, TenantFilter, TenantRow};

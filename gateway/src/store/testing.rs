@@ -5,10 +5,12 @@ use crate::auth::Principal;
 use crate::config::Config;
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::quota::Limits;
+use crate::tenants::Role;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// An admin URL: tests make and drop databases with it.
@@ -76,11 +78,16 @@ async fn open(config: Config) -> Fixture {
     Fixture { store, config }
 }
 
+/// A caller with a key of its own that may use all models.
+pub(crate) fn developer(tenant: TenantId, project: ProjectId, limits: Limits) -> Principal {
+    let (role, scope) = (Role::TenantDeveloper, Arc::default());
+    Principal { tenant, project, key: KeyId::new(), limits, role, scope }
+}
+
 /// A tenant with a project, and a caller of it.
 pub(crate) async fn principal(store: &Store, name: &str) -> Principal {
     let (tenant, project, name) = (TenantId::new(), ProjectId::new(), name.to_owned());
-    let principal =
-        Principal { tenant: tenant.clone(), project: project.clone(), key: KeyId::new(), limits: Limits::default() };
+    let principal = developer(tenant.clone(), project.clone(), Limits::default());
     store
         .transaction(move |tx| {
             Box::pin(async move {

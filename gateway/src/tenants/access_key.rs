@@ -77,6 +77,8 @@ pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_
         project: row.owner.project_id,
         key: id,
         limits: row.owner.limits.into(),
+        role: super::stored_role(&row.owner.role)?,
+        scope: super::stored_scope(&row.owner.scope)?,
     };
     Ok(AccessKey { principal, secret })
 }

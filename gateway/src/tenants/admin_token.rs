@@ -1,12 +1,13 @@
 //! Operators' tokens: `ckadm_…`, for the admin port. They belong to no tenant and see all.
 
 use super::bearer::Bearer;
-use super::{CreateCredential, Name, found};
+use super::{CreateCredential, Name, Role, Scope, found};
 use crate::clock::Clock;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::id::AdminTokenId;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewAdminToken, Store};
+use std::sync::Arc;
 
 const PREFIX: &str = "ckadm";
 
@@ -15,6 +16,10 @@ const PREFIX: &str = "ckadm";
 pub struct AdminPrincipal {
     /// The token's public id.
     pub token: AdminTokenId,
+    /// An operator's.
+    pub role: Role,
+    /// Narrows it.
+    pub scope: Arc<Scope>,
 }
 
 /// A new admin token.
@@ -77,7 +82,14 @@ pub async fn authenticate_admin_token(
     let id = AdminTokenId::of(&token.id);
     let row = store.usable_admin_token(&id, clock.now()).await?;
     let stored = row.as_ref().map(|row| (row.digest.as_str(), row.pepper_version));
-    if token.matches(secrets, stored) { Ok(AdminPrincipal { token: id }) } else { Err(bad_token()) }
+    let matches = token.matches(secrets, stored);
+    match row {
+        Some(row) if matches => {
+            let (role, scope) = (super::stored_role(&row.role)?, super::stored_scope(&row.scope)?);
+            Ok(AdminPrincipal { token: id, role, scope })
+        }
+        Some(_) | None => Err(bad_token()),
+    }
 }
 
 /// Revokes it: the next authentication is refused.

@@ -64,6 +64,8 @@ pub async fn authenticate_api_key(
             project: row.owner.project_id,
             key: id,
             limits: row.owner.limits.into(),
+            role: super::stored_role(&row.owner.role)?,
+            scope: super::stored_scope(&row.owner.scope)?,
         }),
         Some(_) | None => Err(bad_key()),
     }

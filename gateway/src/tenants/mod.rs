@@ -8,11 +8,15 @@ mod access_key;
 mod admin_token;
 mod api_key;
 mod bearer;
+mod permission;
 mod project;
+mod role;
+mod scope;
 mod tenant;
 
 use crate::clock::{Clock, Micros};
 use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
 
 pub use access_key::{AccessKey, CreatedAccessKey, access_key, create_access_key, revoke_access_key};
 pub use admin_token::{
@@ -20,12 +24,16 @@ pub use admin_token::{
     revoke_admin_token,
 };
 pub use api_key::{CreatedApiKey, authenticate_api_key, create_api_key, revoke_api_key};
+pub use permission::{Operation, Permission};
 pub use project::{CreateProject, Project, create_project, delete_project};
-pub use tenant::{CreateTenant, Status, Tenant, create_tenant, delete_tenant, set_limits, set_status};
+pub use role::Role;
+pub use scope::{DialectFamily, Scope};
+pub use tenant::{Status, Tenant, UpdateTenant, create_tenant, delete_tenant, tenant, tenants, update_tenant};
 
 /// What people call a tenant, project or credential: 1 to 64 characters, none of them a control character, no white
 /// space around them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
 pub struct Name(String);
 
 impl Name {
@@ -44,6 +52,11 @@ impl Name {
             return Err(Error::invalid("name", rule));
         }
         Ok(Name(text.to_owned()))
+    }
+
+    /// From the store, where only checked names are.
+    fn stored(text: String) -> Name {
+        Name(text)
     }
 
     /// The text.
@@ -72,9 +85,40 @@ impl CreateCredential {
     }
 }
 
+/// A role as it is stored.
+fn stored_role(text: &str) -> Result<Role> {
+    Role::parse(text).ok_or_else(|| Error::internal(Unreadable("role")))
+}
+
+/// A scope as it is stored.
+fn stored_scope(text: &str) -> Result<Arc<Scope>> {
+    serde_json::from_str(text).map(Arc::new).map_err(|_| Error::internal(Unreadable("scope")))
+}
+
+/// Something that only this program writes can't be read: not by accident more may be allowed than was meant.
+#[derive(Debug, thiserror::Error)]
+#[error("a credential's {0} can't be read")]
+struct Unreadable(&'static str);
+
 /// `Ok` when a row was found and changed.
 fn found(done: bool, what: &str) -> Result<()> {
-    if done { Ok(()) } else { Err(Error::new(ErrorKind::NotFound, format!("No such {what}."))) }
+    if done { Ok(()) } else { Err(missing(what)) }
+}
+
+/// The same for what was never there, is deleted, or is another tenant's.
+pub(crate) fn missing(what: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("No such {what}."))
+}
+
+/// Refuses a change to something that its caller has seen in another version.
+fn check_version(version: i64, expected: Option<i64>) -> Result<()> {
+    match expected {
+        Some(expected) if expected != version => {
+            let text = "It was changed in the meantime. Read it again, and send its ETag as If-Match.";
+            Err(Error::new(ErrorKind::PreconditionFailed, text))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Tenants: isolated and billed.
 
-use super::{Name, found};
-use crate::clock::{Clock, Micros};
-use crate::error::Result;
+use super::{Name, missing};
+use crate::audit::{Change, Record};
+use crate::clock::Micros;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
 use crate::quota::Limits;
-use crate::store::Store;
+use crate::store::{Store, TenantFilter, TenantRow};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
@@ -18,16 +21,23 @@ pub struct Tenant {
     pub status: Status,
     /// In force for all its requests together.
     pub limits: Limits,
+    /// Counts its changes, from 1.
+    pub version: i64,
     /// µs since 1970.
     pub created_at: Micros,
+    /// µs since 1970.
+    pub updated_at: Micros,
+    /// µs since 1970; `None` while it is there.
+    pub deleted_at: Option<Micros>,
 }
 
 /// Whether a tenant's credentials are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     /// They are.
     Active,
-    /// None is; nothing is lost.
+    /// None is, and running answers end; nothing is lost.
     Suspended,
 }
 
@@ -41,60 +51,156 @@ impl Status {
     }
 }
 
-/// A tenant to be made.
-#[derive(Debug, Clone)]
-pub struct CreateTenant {
+/// What can be changed of a tenant; `None` keeps.
+#[derive(Debug, Clone, Default)]
+pub struct UpdateTenant {
     /// Must not be taken.
-    pub name: Name,
-    /// In force from the start.
-    pub limits: Limits,
+    pub name: Option<Name>,
+    /// Suspends or reactivates.
+    pub status: Option<Status>,
+    /// All three.
+    pub limits: Option<Limits>,
 }
 
-/// Makes a tenant, active and empty.
+impl Tenant {
+    /// A new one, active and empty; not stored yet.
+    pub fn new(name: Name, limits: Limits, now: Micros) -> Tenant {
+        let id = TenantId::new();
+        let (version, deleted_at) = (1, None);
+        Tenant { id, name, status: Status::Active, limits, version, created_at: now, updated_at: now, deleted_at }
+    }
+}
+
+impl From<TenantRow> for Tenant {
+    fn from(row: TenantRow) -> Tenant {
+        // A CHECK keeps other words out; were there one, the tenant must not be served.
+        let status = if row.status == Status::Active.as_str() { Status::Active } else { Status::Suspended };
+        Tenant {
+            id: row.id,
+            name: Name::stored(row.name),
+            status,
+            limits: row.limits.into(),
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            deleted_at: row.deleted_at,
+        }
+    }
+}
+
+/// By its id.
+///
+/// # Errors
+/// `NotFound`, also when it is deleted; those of the store.
+pub async fn tenant(store: &Store, id: &TenantId) -> Result<Tenant> {
+    let row = store.tenant(id).await?.filter(|row| row.deleted_at.is_none());
+    row.map(Tenant::from).ok_or_else(|| missing("tenant"))
+}
+
+/// A page of them, in the order of their making.
+///
+/// # Errors
+/// Those of the store.
+pub async fn tenants(
+    store: &Store,
+    filter: &TenantFilter,
+    after: Option<&TenantId>,
+    limit: i64,
+) -> Result<Vec<Tenant>> {
+    Ok(store.tenants(filter, after, limit).await?.into_iter().map(Tenant::from).collect())
+}
+
+/// Stores a new tenant.
 ///
 /// # Errors
 /// `Conflict` when the name is taken; `Invalid` for a limit beyond 2⁶³ − 1; those of the store.
-pub async fn create_tenant(store: &Store, clock: &Clock, input: CreateTenant) -> Result<Tenant> {
-    let CreateTenant { name, limits } = input;
-    let tenant = Tenant { id: TenantId::new(), name, status: Status::Active, limits, created_at: clock.now() };
-    let made = tenant.clone();
-    store
-        .transaction(move |tx| {
+pub async fn create_tenant(change: Change<'_>, tenant: &Tenant) -> Result<()> {
+    let tenant = tenant.clone();
+    let work = change.commit(move |tx| {
+        Box::pin(async move {
+            tx.tenant_create(&tenant.id, tenant.name.as_str(), tenant.limits, tenant.created_at).await?;
+            let target = ("tenant", tenant.id.as_str());
+            Ok(((), Record::new("tenant.create", Some(&tenant.id), target).after(&tenant)))
+        })
+    });
+    work.await.map_err(name_is_taken)
+}
+
+/// Changes a tenant, as it is after that. `expected` is the version that the caller has seen.
+///
+/// # Errors
+/// `NotFound`; `PreconditionFailed` when it has another version by now; `Conflict` when the name is taken; `Invalid` for a
+/// limit beyond 2⁶³ − 1; those of the store.
+pub async fn update_tenant(
+    change: Change<'_>,
+    id: &TenantId,
+    update: UpdateTenant,
+    expected: Option<i64>,
+) -> Result<Tenant> {
+    let action = match (update.status, update.limits) {
+        (Some(Status::Suspended), _) => "tenant.suspend",
+        (Some(Status::Active), _) => "tenant.resume",
+        (None, Some(_)) => "tenant.limits",
+        (None, None) => "tenant.update",
+    };
+    let work = alter(change, id, action, expected, move |row| {
+        if let Some(name) = update.name {
+            row.name = name.as_str().to_owned();
+        }
+        if let Some(status) = update.status {
+            row.status = status.as_str().to_owned();
+        }
+        if let Some(limits) = update.limits {
+            row.limits = limits.try_into()?;
+        }
+        Ok(())
+    });
+    work.await.map_err(name_is_taken)
+}
+
+/// Deletes it for every purpose but its ledger, which stays: its credentials are refused, what runs ends by itself, and
+/// its name is free again.
+///
+/// # Errors
+/// `NotFound`; `PreconditionFailed`; those of the store.
+pub async fn delete_tenant(change: Change<'_>, id: &TenantId, expected: Option<i64>) -> Result<Tenant> {
+    let now = change.now;
+    alter(change, id, "tenant.delete", expected, move |row| {
+        row.deleted_at = Some(now);
+        Ok(())
+    })
+    .await
+}
+
+/// The one way in which a tenant changes: under its row's lock, so `before` is what `after` came from.
+async fn alter(
+    change: Change<'_>,
+    id: &TenantId,
+    action: &'static str,
+    expected: Option<i64>,
+    how: impl FnOnce(&mut TenantRow) -> Result<()> + Send + 'static,
+) -> Result<Tenant> {
+    let (id, now) = (id.clone(), change.now);
+    change
+        .commit(move |tx| {
             Box::pin(async move {
-                tx.tenant_create(&tenant.id, tenant.name.as_str(), tenant.limits, tenant.created_at).await
+                let mut row = tx.tenant_for_change(&id).await?.ok_or_else(|| missing("tenant"))?;
+                super::check_version(row.version, expected)?;
+                let before = Tenant::from(row.clone());
+                how(&mut row)?;
+                tx.tenant_update(&row, now).await?;
+                (row.version, row.updated_at) = (row.version + 1, now);
+                let after = Tenant::from(row);
+                let record = Record::new(action, Some(&id), ("tenant", id.as_str())).before(&before).after(&after);
+                Ok((after, record))
             })
         })
-        .await?;
-    Ok(made)
+        .await
 }
 
-/// Suspends or reactivates: each next authentication obeys.
-///
-/// # Errors
-/// `NotFound`; those of the store.
-pub async fn set_status(store: &Store, tenant: &TenantId, status: Status) -> Result<()> {
-    let tenant = tenant.clone();
-    let work =
-        store.transaction(move |tx| Box::pin(async move { tx.tenant_set_status(&tenant, status.as_str()).await }));
-    found(work.await?, "tenant")
-}
-
-/// Replaces all three limits: each next reservation obeys.
-///
-/// # Errors
-/// `NotFound`; `Invalid` for a limit beyond 2⁶³ − 1; those of the store.
-pub async fn set_limits(store: &Store, tenant: &TenantId, limits: Limits) -> Result<()> {
-    let tenant = tenant.clone();
-    let work = store.transaction(move |tx| Box::pin(async move { tx.tenant_set_limits(&tenant, limits).await }));
-    found(work.await?, "tenant")
-}
-
-/// Deletes it for every purpose but its ledger, which stays. Its name is free again.
-///
-/// # Errors
-/// `NotFound`; those of the store.
-pub async fn delete_tenant(store: &Store, clock: &Clock, tenant: &TenantId) -> Result<()> {
-    let (tenant, now) = (tenant.clone(), clock.now());
-    let work = store.transaction(move |tx| Box::pin(async move { tx.tenant_delete(&tenant, now).await }));
-    found(work.await?, "tenant")
+fn name_is_taken(error: Error) -> Error {
+    match error.kind {
+        ErrorKind::Conflict => error.about("name"),
+        _ => error,
+    }
 }

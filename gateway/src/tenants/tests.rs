@@ -1,4 +1,5 @@
 use super::*;
+use crate::audit::{Author, Change};
 use crate::auth::Principal;
 use crate::error::AuthFailure;
 use crate::id::{KeyId, ProjectId, TenantId};
@@ -17,6 +18,7 @@ struct World {
     store: Store,
     secrets: Secrets,
     clock: Clock,
+    author: Author,
     tenant: TenantId,
     project: ProjectId,
     _dir: TempDir,
@@ -35,11 +37,27 @@ impl World {
         let (fixture, dir) = sqlite().await;
         let (store, clock) = (fixture.store, Clock::manual(1_000));
         let secrets = Secrets::load_or_create_with(dir.path(), |_| None).unwrap();
-        let input = CreateTenant { name: name("acme"), limits: LIMITS };
-        let tenant = create_tenant(&store, &clock, input).await.unwrap().id;
+        let author = Author::command("test");
+        let change = Change { store: &store, secrets: &secrets, now: clock.now(), author: &author, once: None };
+        let tenant = Tenant::new(name("acme"), LIMITS, clock.now());
+        create_tenant(change, &tenant).await.unwrap();
+        let tenant = tenant.id;
         let input = CreateProject { name: name("default") };
         let project = create_project(&store, &clock, &tenant, input).await.unwrap().id;
-        World { store, secrets, clock, tenant, project, _dir: dir }
+        World { store, secrets, clock, author, tenant, project, _dir: dir }
+    }
+
+    fn change(&self) -> Change<'_> {
+        let now = self.clock.now();
+        Change { store: &self.store, secrets: &self.secrets, now, author: &self.author, once: None }
+    }
+
+    async fn update(&self, update: UpdateTenant) {
+        update_tenant(self.change(), &self.tenant, update, None).await.unwrap();
+    }
+
+    async fn set_status(&self, status: Status) {
+        self.update(UpdateTenant { status: Some(status), ..UpdateTenant::default() }).await;
     }
 
     fn owner(&self) -> (&TenantId, &ProjectId) {
@@ -76,8 +94,10 @@ impl World {
 async fn an_api_key_is_its_tenants_and_projects_with_their_limits() {
     let world = World::new().await;
     let key = world.api_key().await;
-    let expected =
-        Principal { tenant: world.tenant.clone(), project: world.project.clone(), key: key.id, limits: LIMITS };
+    let expected = Principal {
+        key: key.id.clone(),
+        ..crate::store::testing::developer(world.tenant.clone(), world.project.clone(), LIMITS)
+    };
     assert_eq!(world.authenticate(key.text.expose()).await.unwrap(), expected);
     assert_eq!(expected.key.as_str(), format!("key_{}", &key.text.expose()[3..15]));
 }
@@ -86,7 +106,7 @@ async fn an_api_key_is_its_tenants_and_projects_with_their_limits() {
 async fn changed_limits_hold_from_the_next_authentication_on() {
     let world = World::new().await;
     let key = world.api_key().await;
-    set_limits(&world.store, &world.tenant, Limits::default()).await.unwrap();
+    world.update(UpdateTenant { limits: Some(Limits::default()), ..UpdateTenant::default() }).await;
     assert_eq!(world.authenticate(key.text.expose()).await.unwrap().limits, Limits::default());
 }
 
@@ -113,9 +133,9 @@ async fn whatever_is_wrong_with_an_api_key_the_caller_hears_the_same() {
     assert_eq!(world.refusal(expiring.text.expose()).await, unknown, "expired");
 
     let key = world.api_key().await;
-    set_status(&world.store, &world.tenant, Status::Suspended).await.unwrap();
+    world.set_status(Status::Suspended).await;
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "suspended");
-    set_status(&world.store, &world.tenant, Status::Active).await.unwrap();
+    world.set_status(Status::Active).await;
     world.authenticate(key.text.expose()).await.unwrap();
     delete_project(&world.store, &world.clock, &world.tenant, &world.project).await.unwrap();
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "project deleted");
@@ -164,14 +184,14 @@ async fn whatever_is_wrong_with_an_access_key_the_caller_hears_the_same() {
     }
     let key = world.access_key().await;
     let id = &key.access_key_id;
-    set_status(&world.store, &world.tenant, Status::Suspended).await.unwrap();
+    world.set_status(Status::Suspended).await;
     assert_eq!(world.access_refusal(id).await, unknown, "suspended");
-    set_status(&world.store, &world.tenant, Status::Active).await.unwrap();
+    world.set_status(Status::Active).await;
     access_key(&world.store, &world.secrets, &world.clock, id).await.unwrap();
     revoke_access_key(&world.store, &world.clock, &world.tenant, &key.id).await.unwrap();
     assert_eq!(world.access_refusal(id).await, unknown, "revoked");
     let key = world.access_key().await;
-    delete_tenant(&world.store, &world.clock, &world.tenant).await.unwrap();
+    delete_tenant(world.change(), &world.tenant, None).await.unwrap();
     assert_eq!(world.access_refusal(&key.access_key_id).await, unknown, "deleted");
 }
 
@@ -182,7 +202,7 @@ async fn admin_tokens_open_nothing_but_the_admin_side_and_the_other_way_round() 
     let token = create_admin_token(store, secrets, clock, credential(None)).await.unwrap();
     let key = world.api_key().await;
     let found = authenticate_admin_token(store, secrets, clock, token.text.expose()).await.unwrap();
-    assert_eq!(found, AdminPrincipal { token: token.id.clone() });
+    assert_eq!((found.token, found.role), (token.id.clone(), Role::PlatformAdmin));
     world.refusal(token.text.expose()).await;
     assert!(authenticate_admin_token(store, secrets, clock, key.text.expose()).await.is_err());
     revoke_admin_token(store, clock, &token.id).await.unwrap();
@@ -209,8 +229,9 @@ async fn an_admin_token_that_is_brought_along_is_registered_once_and_never_reviv
 async fn nothing_is_made_for_or_revoked_from_another_tenant() {
     let world = World::new().await;
     let World { store, secrets, clock, .. } = &world;
-    let rival = CreateTenant { name: name("rival"), limits: Limits::default() };
-    let rival = create_tenant(store, clock, rival).await.unwrap().id;
+    let rival = Tenant::new(name("rival"), Limits::default(), clock.now());
+    create_tenant(world.change(), &rival).await.unwrap();
+    let rival = rival.id;
     let nobody = TenantId::new();
     let key = world.api_key().await;
     let access = world.access_key().await;
@@ -223,9 +244,8 @@ async fn nothing_is_made_for_or_revoked_from_another_tenant() {
         revoke_api_key(store, clock, &rival, &key.id).await,
         revoke_api_key(store, clock, &world.tenant, &KeyId::new()).await,
         revoke_access_key(store, clock, &rival, &access.id).await,
-        set_status(store, &nobody, Status::Suspended).await,
-        set_limits(store, &nobody, Limits::default()).await,
-        delete_tenant(store, clock, &nobody).await,
+        update_tenant(world.change(), &nobody, UpdateTenant::default(), None).await.map(drop),
+        delete_tenant(world.change(), &nobody, None).await.map(drop),
     ];
     for (at, result) in results.into_iter().enumerate() {
         assert_eq!(result.unwrap_err().kind, ErrorKind::NotFound, "{at}");

@@ -47,7 +47,8 @@ fn exception(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException"),
         ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
         ErrorKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "UnknownOperationException"),
-        ErrorKind::Conflict => (StatusCode::BAD_REQUEST, "ConflictException"),
+        ErrorKind::Conflict | ErrorKind::PreconditionFailed => (StatusCode::BAD_REQUEST, "ConflictException"),
+        ErrorKind::IdempotencyMismatch => (StatusCode::BAD_REQUEST, "ValidationException"),
         ErrorKind::QuotaExceeded(_) => (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException"),
         // Not ThrottlingException: waiting doesn't help, and SDKs would retry.
         ErrorKind::BudgetExhausted => (StatusCode::BAD_REQUEST, "ServiceQuotaExceededException"),
@@ -89,6 +90,8 @@ pub fn stream_exception(kind: ErrorKind) -> &'static str {
         | ErrorKind::RequestTimeout
         | ErrorKind::MethodNotAllowed
         | ErrorKind::Conflict
+        | ErrorKind::PreconditionFailed
+        | ErrorKind::IdempotencyMismatch
         | ErrorKind::Internal => "internalServerException",
     }
 }
@@ -117,6 +120,8 @@ fn message(error: &Error) -> String {
         | ErrorKind::MethodNotAllowed
         | ErrorKind::ContextExceeded
         | ErrorKind::Conflict
+        | ErrorKind::PreconditionFailed
+        | ErrorKind::IdempotencyMismatch
         | ErrorKind::BudgetExhausted
         | ErrorKind::Overloaded
         | ErrorKind::UpstreamUnavailable

@@ -48,6 +48,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
         // Not 429: waiting doesn't help, and SDKs would retry.
         ErrorKind::BudgetExhausted => StatusCode::PAYMENT_REQUIRED,
@@ -76,6 +78,8 @@ fn words(kind: ErrorKind) -> (&'static str, &'static str) {
         ErrorKind::MethodNotAllowed => (REQUEST, "method_not_allowed"),
         ErrorKind::ContextExceeded => (REQUEST, "context_length_exceeded"),
         ErrorKind::Conflict => (REQUEST, "conflict"),
+        ErrorKind::PreconditionFailed => (REQUEST, "precondition_failed"),
+        ErrorKind::IdempotencyMismatch => (REQUEST, "idempotency_key_reused"),
         ErrorKind::QuotaExceeded(limit) => (limit_type(limit), "rate_limit_exceeded"),
         ErrorKind::BudgetExhausted => ("insufficient_quota", "insufficient_quota"),
         ErrorKind::Overloaded => (SERVER, "overloaded"),

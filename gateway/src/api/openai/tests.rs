@@ -237,6 +237,8 @@ pub(crate) fn all_kinds() -> Vec<ErrorKind> {
         ErrorKind::MethodNotAllowed,
         ErrorKind::ContextExceeded,
         ErrorKind::Conflict,
+        ErrorKind::PreconditionFailed,
+        ErrorKind::IdempotencyMismatch,
         ErrorKind::BudgetExhausted,
         ErrorKind::Overloaded,
         ErrorKind::UpstreamUnavailable,

@@ -1,6 +1,6 @@
 //! Tenants, projects and credentials.
 
-use super::{SOME, create_tenant};
+use super::{SOME, change_tenant, create_tenant};
 use crate::error::ErrorKind;
 use crate::id::{AdminTokenId, KeyId, ProjectId, TenantId};
 use crate::quota::Limits;
@@ -17,11 +17,9 @@ async fn tenants_are_found_by_name_until_deleted_and_then_the_name_is_free() {
         assert_eq!(store.tenant_by_name("other").await.unwrap(), None);
         assert_eq!(create_tenant(&store, "acme").await.unwrap_err().kind, ErrorKind::Conflict);
 
-        let deleted = id.clone();
-        let twice = store.transaction(move |tx| {
-            Box::pin(async move { Ok((tx.tenant_delete(&deleted, 2).await?, tx.tenant_delete(&deleted, 3).await?)) })
-        });
-        assert_eq!(twice.await.unwrap(), (true, false));
+        assert!(change_tenant(&store, &id, 2, |row| row.deleted_at = Some(2)).await);
+        assert!(!change_tenant(&store, &id, 3, |_| ()).await, "it is gone");
+        assert_eq!(store.tenant(&id).await.unwrap().unwrap().deleted_at, Some(2));
         assert_eq!(store.tenant_by_name("acme").await.unwrap(), None);
         assert_ne!(create_tenant(&store, "acme").await.unwrap(), id);
     })
@@ -34,16 +32,16 @@ async fn a_tenants_status_and_limits_change_and_nobody_elses() {
         let id = create_tenant(&store, "acme").await.unwrap();
         create_tenant(&store, "bystander").await.unwrap();
         let other = Limits { requests_per_minute: None, tokens_per_minute: Some(0), concurrent_requests: None };
-        let changed = store.transaction(move |tx| {
-            Box::pin(async move {
-                let nobody = TenantId::new();
-                assert!(!tx.tenant_set_status(&nobody, "suspended").await?);
-                assert!(!tx.tenant_set_limits(&nobody, other).await?);
-                assert!(tx.tenant_set_limits(&id, Limits { tokens_per_minute: Some(u64::MAX), ..SOME }).await.is_err());
-                Ok(tx.tenant_set_status(&id, "suspended").await? && tx.tenant_set_limits(&id, other).await?)
-            })
+        assert!(!change_tenant(&store, &TenantId::new(), 5, |_| ()).await);
+        let changed = change_tenant(&store, &id, 5, move |row| {
+            row.status = "suspended".into();
+            row.limits = other.try_into().unwrap();
         });
-        assert!(changed.await.unwrap());
+        assert!(changed.await);
+        let row = store.tenant(&id).await.unwrap().unwrap();
+        assert_eq!((row.version, row.created_at, row.updated_at), (2, 1, 5));
+        let unheard = Limits { tokens_per_minute: Some(u64::MAX), ..SOME };
+        assert_eq!(LimitColumns::try_from(unheard).unwrap_err().kind, ErrorKind::Invalid);
         let row = store.tenant_by_name("acme").await.unwrap().unwrap();
         assert_eq!((row.status.as_str(), Limits::from(row.limits)), ("suspended", other));
         let row = store.tenant_by_name("bystander").await.unwrap().unwrap();
@@ -155,16 +153,17 @@ async fn keys_of_a_suspended_or_deleted_owner_are_not_usable() {
             assert!(store.usable_api_key(&api_id, 1).await.unwrap().is_some());
             assert!(store.usable_access_key(&access_id, 1).await.unwrap().is_some());
 
-            let ended = store.transaction(move |tx| {
-                Box::pin(async move {
-                    match end {
-                        0 => tx.tenant_set_status(&who.tenant, "suspended").await,
-                        1 => tx.tenant_delete(&who.tenant, 2).await,
-                        _ => tx.project_delete(&who.tenant, &who.project, 2).await,
-                    }
-                })
-            });
-            assert!(ended.await.unwrap());
+            let ended = match end {
+                0 => change_tenant(&store, &who.tenant, 2, |row| row.status = "suspended".into()).await,
+                1 => change_tenant(&store, &who.tenant, 2, |row| row.deleted_at = Some(2)).await,
+                _ => {
+                    let work = store.transaction(move |tx| {
+                        Box::pin(async move { tx.project_delete(&who.tenant, &who.project, 2).await })
+                    });
+                    work.await.unwrap()
+                }
+            };
+            assert!(ended);
             assert_eq!(store.usable_api_key(&api_id, 1).await.unwrap(), None, "{name}");
             assert_eq!(store.usable_access_key(&access_id, 1).await.unwrap(), None, "{name}");
         }
@@ -188,7 +187,12 @@ async fn admin_tokens_are_usable_until_they_expire_or_are_revoked() {
         store.transaction(move |tx| Box::pin(async move { tx.admin_token_create(&new).await })).await.unwrap();
         let taken = store.transaction(move |tx| Box::pin(async move { tx.admin_token_create(&again).await })).await;
         assert_eq!(taken.unwrap_err().kind, ErrorKind::Conflict);
-        let row = AdminTokenRow { digest: "d".into(), pepper_version: 1 };
+        let row = AdminTokenRow {
+            digest: "d".into(),
+            pepper_version: 1,
+            role: "platform_admin".into(),
+            scope: r#"{"operations":["read_usage","administer"]}"#.into(),
+        };
         assert_eq!(store.usable_admin_token(&id, 9).await.unwrap(), Some(row));
         assert_eq!(store.usable_admin_token(&id, 10).await.unwrap(), None);
         let revoked = id.clone();
@@ -199,6 +203,31 @@ async fn admin_tokens_are_usable_until_they_expire_or_are_revoked() {
         });
         assert_eq!(twice.await.unwrap(), (true, false));
         assert_eq!(store.usable_admin_token(&id, 9).await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tenants_are_listed_in_order_page_by_page_and_filtered() {
+    on_both_engines(|Fixture { store, .. }| async move {
+        let mut made = Vec::new();
+        for name in ["a", "b", "c"] {
+            made.push(create_tenant(&store, name).await.unwrap());
+        }
+        change_tenant(&store, &made[1], 2, |row| row.deleted_at = Some(2)).await;
+        change_tenant(&store, &made[2], 2, |row| row.status = "suspended".into()).await;
+        let list = async |filter: TenantFilter, after: Option<&TenantId>, limit: i64| -> Vec<String> {
+            let rows = store.tenants(&filter, after, limit).await.unwrap();
+            rows.into_iter().map(|row| row.name).collect()
+        };
+        let all = TenantFilter { with_deleted: true, ..TenantFilter::default() };
+        assert_eq!(list(TenantFilter::default(), None, 9).await, ["a", "c"]);
+        assert_eq!(list(all.clone(), None, 2).await, ["a", "b"]);
+        assert_eq!(list(all.clone(), Some(&made[1]), 2).await, ["c"]);
+        let suspended = TenantFilter { status: Some("suspended".into()), ..TenantFilter::default() };
+        assert_eq!(list(suspended, None, 9).await, ["c"]);
+        let named = TenantFilter { name: Some("a".into()), ..TenantFilter::default() };
+        assert_eq!(list(named, None, 9).await, ["a"]);
     })
     .await;
 }

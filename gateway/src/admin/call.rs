@@ -1,0 +1,274 @@
+//! A call of the admin API: known, permitted and read. Every handler begins with [`Call::admit`], which needs to be told
+//! the permission; what the path says of tenants is checked there, once.
+
+use super::idempotency;
+use super::problem::Failure;
+use crate::api::json;
+use crate::app::App;
+use crate::audit::{Author, Change, Once};
+use crate::auth::{self, Caller};
+use crate::body;
+use crate::clock::Micros;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Id, Named, RequestId, TenantId};
+use crate::tenants::{self, Permission};
+use axum::Json;
+use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// An admitted call.
+#[derive(Debug)]
+pub struct Call {
+    app: Arc<App>,
+    head: Parts,
+    body: Bytes,
+    ids: Vec<(String, String)>,
+    caller: Caller,
+    author: Author,
+    tenant: Option<TenantId>,
+    now: Micros,
+}
+
+impl Call {
+    /// Knows the caller, checks that it has `permission` for the tenant that the path names, if it names one, and reads
+    /// the body.
+    ///
+    /// # Errors
+    /// `Unauthenticated`; `NotFound` for a tenant that isn't there or isn't the caller's, whatever its permissions;
+    /// `Forbidden`; those of reading a body.
+    pub async fn admit(app: &Arc<App>, request: Request, permission: Permission) -> Result<Call> {
+        let (mut head, body) = request.into_parts();
+        let caller = auth::admit_caller(app, &head).await?;
+        let ids = path_ids(&mut head).await?;
+        let tenant = match id_in::<crate::id::kinds::Tenant>(&ids, "tenant_id") {
+            Some(parsed) => Some(parsed.ok_or_else(|| tenants::missing("tenant"))?),
+            None => None,
+        };
+        admit_to(app, &caller, tenant.as_ref(), permission).await?;
+        let body = body::read(&head, body, &app.config.http).await?;
+        let now = app.clock.now();
+        let author = caller.author(auth::peer(&head), head.extensions.get::<RequestId>().cloned());
+        Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now })
+    }
+
+    /// The gateway.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// One time for the whole call, µs since 1970.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// The tenant that the path names; the caller may see it.
+    ///
+    /// # Errors
+    /// `NotFound`, on a path that names none.
+    pub fn tenant(&self) -> Result<&TenantId> {
+        self.tenant.as_ref().ok_or_else(|| tenants::missing("tenant"))
+    }
+
+    /// An id that the path names. What is no id can't be found.
+    ///
+    /// # Errors
+    /// `NotFound`, with the words for a `what` that isn't there.
+    pub fn id<K: Named>(&self, param: &str, what: &str) -> Result<Id<K>> {
+        id_in(&self.ids, param).flatten().ok_or_else(|| tenants::missing(what))
+    }
+
+    /// A part of the path that is no id.
+    ///
+    /// # Errors
+    /// `NotFound`, with the words for a `what` that isn't there.
+    pub fn text(&self, param: &str, what: &str) -> Result<&str> {
+        let found = self.ids.iter().find(|(name, _)| name == param);
+        found.map(|(_, value)| value.as_str()).ok_or_else(|| tenants::missing(what))
+    }
+
+    /// The query.
+    ///
+    /// # Errors
+    /// `Invalid`, also for a parameter that is not known: a filter that does nothing would mislead.
+    pub fn query<T: DeserializeOwned>(&self) -> Result<T> {
+        let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|error| {
+            let detail = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let error = Error::new(ErrorKind::Invalid, format!("The query can't be read: {detail}."));
+            match quoted(&detail) {
+                Some(param) => error.about(param),
+                None => error,
+            }
+        })?;
+        Ok(query)
+    }
+
+    /// The body.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T> {
+        json::parse(&self.body)
+    }
+
+    /// The body, where an empty one means the default.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field.
+    pub fn input_or_default<T: DeserializeOwned + Default>(&self) -> Result<T> {
+        if self.body.is_empty() { Ok(T::default()) } else { self.input() }
+    }
+
+    /// The version that `If-Match` names; `None` when the caller takes any.
+    ///
+    /// # Errors
+    /// `PreconditionFailed` for what can be no ETag of ours: nothing has it.
+    pub fn expected_version(&self) -> Result<Option<i64>> {
+        let Some(value) = self.head.headers.get(IF_MATCH) else { return Ok(None) };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+        let none = || Error::new(ErrorKind::PreconditionFailed, "If-Match names no ETag of this API.");
+        version.map(Some).ok_or_else(none)
+    }
+
+    /// Makes a change that creates nothing, and waits until this gateway has taken notice of it.
+    ///
+    /// # Errors
+    /// Those of `how`.
+    pub async fn change<'a, T, F>(&'a self, how: impl FnOnce(Change<'a>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let done = how(self.change_by(None)).await?;
+        self.app.changes.catch_up().await;
+        Ok(done)
+    }
+
+    /// Makes something new, once: with an `Idempotency-Key` a repeated call gets the first one's reply. `view` is the
+    /// reply, known before the change is made.
+    ///
+    /// # Errors
+    /// Those of `how`; `IdempotencyMismatch` when the key was used for another request.
+    pub async fn create<'a, V, F>(
+        &'a self,
+        view: &V,
+        version: i64,
+        how: impl FnOnce(Change<'a>) -> F,
+    ) -> Result<Response>
+    where
+        V: Serialize,
+        F: Future<Output = Result<()>>,
+    {
+        let reply = serde_json::to_string(view).map_err(Error::internal)?;
+        let Some(key) = idempotency::key(&self.head.headers)? else {
+            how(self.change_by(None)).await?;
+            self.app.changes.catch_up().await;
+            return Ok(created(reply, version, false));
+        };
+        let once = idempotency::once(&self.app.secrets, &self.author.id, key, &self.head, &self.body, &reply)?;
+        let once = Arc::new(once);
+        if let Some(kept) = idempotency::kept(&self.app, &once, self.now).await? {
+            return Ok(created(kept, version, true));
+        }
+        match how(self.change_by(Some(Arc::clone(&once)))).await {
+            Ok(()) => {
+                self.app.changes.catch_up().await;
+                Ok(created(reply, version, false))
+            }
+            // Another call with this key may have come first while we looked.
+            Err(error) if error.kind == ErrorKind::Conflict => {
+                match idempotency::kept(&self.app, &once, self.now).await? {
+                    Some(kept) => Ok(created(kept, version, true)),
+                    None => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn change_by(&self, once: Option<Arc<Once>>) -> Change<'_> {
+        Change { store: &self.app.store, secrets: &self.app.secrets, now: self.now, author: &self.author, once }
+    }
+}
+
+/// Whether the caller may do this to that tenant. Before it is known that a tenant is the caller's, nothing that is said
+/// depends on whether it exists.
+async fn admit_to(app: &App, caller: &Caller, tenant: Option<&TenantId>, permission: Permission) -> Result<()> {
+    match (caller, tenant) {
+        (Caller::Tenant(principal), Some(tenant)) if principal.tenant != *tenant => Err(tenants::missing("tenant")),
+        (Caller::Tenant(_), Some(_)) => caller.check(permission),
+        // What belongs to no tenant is no tenant's, whatever its role.
+        (Caller::Tenant(_), None) => Err(auth::forbidden(permission)),
+        (Caller::Operator(_), None) => caller.check(permission),
+        (Caller::Operator(_), Some(tenant)) => {
+            caller.check(permission)?;
+            let row = app.store.tenant(tenant).await?.ok_or_else(|| tenants::missing("tenant"))?;
+            // What a deleted tenant used, owed and changed can still be read.
+            let past = matches!(
+                permission,
+                Permission::ReadSettings | Permission::ReadUsage | Permission::ReadRequests | Permission::ReadAudit
+            );
+            if row.deleted_at.is_none() || past { Ok(()) } else { Err(tenants::missing("tenant")) }
+        }
+    }
+}
+
+async fn path_ids(head: &mut Parts) -> Result<Vec<(String, String)>> {
+    let params = RawPathParams::from_request_parts(head, &()).await;
+    let params = params.map_err(|_| Error::new(ErrorKind::NotFound, "There is nothing at this path."))?;
+    Ok(params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// `None` when the path has no such part, `Some(None)` when it is no id.
+fn id_in<K: Named>(ids: &[(String, String)], param: &str) -> Option<Option<Id<K>>> {
+    ids.iter().find(|(name, _)| name == param).map(|(_, value)| Id::parse(value))
+}
+
+/// The first name in backticks: serde's way to say which field.
+fn quoted(text: &str) -> Option<String> {
+    text.split('`').nth(1).map(str::to_owned)
+}
+
+/// 200 with a body and its ETag.
+pub fn versioned<V: Serialize>(view: V, version: i64) -> Response {
+    let mut response = Json(view).into_response();
+    response.headers_mut().insert(ETAG, etag(version));
+    response
+}
+
+/// 204: it is gone.
+pub fn gone() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+fn created(body: String, version: i64, replayed: bool) -> Response {
+    let mut response = (StatusCode::CREATED, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ETAG, etag(version));
+    if replayed {
+        headers.insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn etag(version: i64) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}
+
+/// What a handler returns.
+pub type Reply = std::result::Result<Response, Failure>;

@@ -1,0 +1,92 @@
+//! Creating calls that may be repeated: the first one's reply is kept for a day, sealed, for it may hold a secret.
+
+use crate::app::App;
+use crate::audit::Once;
+use crate::clock::Micros;
+use crate::error::{Error, ErrorKind, Result};
+use crate::secrets::{SecretText, Secrets};
+use crate::store::IDEMPOTENCY_US;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName};
+use sha2::{Digest, Sha256};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Set on a reply that was given before.
+pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Longest key, in characters.
+const MAX_CHARS: usize = 255;
+
+/// The caller's key, if there is one.
+///
+/// # Errors
+/// `Invalid` when it is empty, too long, given twice, or not printable ASCII.
+pub fn key(headers: &HeaderMap) -> Result<Option<&str>> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let refuse = || {
+        let text = format!("An Idempotency-Key has 1 to {MAX_CHARS} printable ASCII characters, and is given once.");
+        Error::invalid("Idempotency-Key", text)
+    };
+    let text = value.to_str().map_err(|_| refuse())?;
+    let fits = (1..=MAX_CHARS).contains(&text.len()) && !text.trim().is_empty();
+    if fits && values.next().is_none() { Ok(Some(text)) } else { Err(refuse()) }
+}
+
+/// The call that is to be carried out once.
+///
+/// # Errors
+/// `Internal` when the reply can't be sealed.
+pub fn once(secrets: &Secrets, caller: &str, key: &str, head: &Parts, body: &[u8], reply: &str) -> Result<Once> {
+    let mut hash = Sha256::new();
+    // Method and path can't hold a line break, so the three can't run into each other.
+    hash.update(format!("{}\n{}\n", head.method, head.uri.path()));
+    hash.update(body);
+    Ok(Once {
+        caller: caller.to_owned(),
+        key: key.to_owned(),
+        request: hex::encode(hash.finalize()),
+        reply: secrets.seal(&SecretText::new(reply.to_owned()), &owner(caller, key))?,
+    })
+}
+
+/// The reply that an earlier call with this key got.
+///
+/// # Errors
+/// `IdempotencyMismatch` when that call was another one; those of the store.
+pub async fn kept(app: &App, once: &Once, now: Micros) -> Result<Option<String>> {
+    let Some(row) = app.store.idempotent_reply(&once.caller, &once.key, now - IDEMPOTENCY_US).await? else {
+        return Ok(None);
+    };
+    if row.request != once.request {
+        let text = "This Idempotency-Key was used for another request. Use a new key for each.";
+        return Err(Error::new(ErrorKind::IdempotencyMismatch, text));
+    }
+    let reply = app.secrets.open(&row.reply, &owner(&once.caller, &once.key))?;
+    Ok(Some(reply.expose().to_owned()))
+}
+
+/// Binds a sealed reply to its key, so that moved to another row it does not open.
+fn owner(caller: &str, key: &str) -> String {
+    format!("idempotency {caller} {key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_short_printable_and_single() {
+        let headers = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(IDEMPOTENCY_KEY, value.parse().unwrap());
+            }
+            headers
+        };
+        assert_eq!(key(&headers(&[])).unwrap(), None);
+        assert_eq!(key(&headers(&["a b"])).unwrap(), Some("a b"));
+        for bad in [&[""][..], &["  "], &["a", "a"], &[&"x".repeat(256)], &["é"]] {
+            assert_eq!(key(&headers(bad)).unwrap_err().param.as_deref(), Some("Idempotency-Key"), "{bad:?}");
+        }
+    }
+}

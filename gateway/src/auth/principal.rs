@@ -1,0 +1,98 @@
+//! Callers, known.
+
+use crate::audit::{Author, AuthorKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{KeyId, ProjectId, RequestId, TenantId};
+use crate::quota::Limits;
+use crate::tenants::{AdminPrincipal, Permission, Role, Scope};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A tenant's caller, known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Isolated and billed.
+    pub tenant: TenantId,
+    /// Whose key it is.
+    pub project: ProjectId,
+    /// The credential's public id.
+    pub key: KeyId,
+    /// In force for the tenant.
+    pub limits: Limits,
+    /// What its holder may do.
+    pub role: Role,
+    /// What the credential is narrowed to.
+    pub scope: Arc<Scope>,
+}
+
+/// A caller of the admin API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// Of the platform; belongs to no tenant.
+    Operator(AdminPrincipal),
+    /// Of a tenant; reaches no further than it.
+    Tenant(Principal),
+}
+
+impl Caller {
+    /// With which rights.
+    pub fn role(&self) -> Role {
+        match self {
+            Caller::Operator(operator) => operator.role,
+            Caller::Tenant(principal) => principal.role,
+        }
+    }
+
+    /// Narrowed to what.
+    pub fn scope(&self) -> &Scope {
+        match self {
+            Caller::Operator(operator) => &operator.scope,
+            Caller::Tenant(principal) => &principal.scope,
+        }
+    }
+
+    /// Whether role and scope both let it through.
+    ///
+    /// # Errors
+    /// `Forbidden`, saying which of the two does not.
+    pub fn check(&self, permission: Permission) -> Result<()> {
+        check(self.role(), self.scope(), permission)
+    }
+
+    /// As the audit log names it.
+    pub fn author(&self, address: Option<IpAddr>, request_id: Option<RequestId>) -> Author {
+        let (kind, id, tenant_id) = match self {
+            Caller::Operator(operator) => (AuthorKind::AdminToken, operator.token.to_string(), None),
+            Caller::Tenant(caller) => (AuthorKind::ApiKey, caller.key.to_string(), Some(caller.tenant.clone())),
+        };
+        Author { kind, id, role: self.role(), tenant_id, address, request_id }
+    }
+}
+
+impl Principal {
+    /// Whether role and scope both let it through.
+    ///
+    /// # Errors
+    /// `Forbidden`, saying which of the two does not.
+    pub fn check(&self, permission: Permission) -> Result<()> {
+        check(self.role, &self.scope, permission)
+    }
+}
+
+fn check(role: Role, scope: &Scope, permission: Permission) -> Result<()> {
+    if !role.has(permission) {
+        return Err(forbidden(permission));
+    }
+    if !scope.lets(permission) {
+        let operation = permission.operation().as_str();
+        let text = format!("This credential's scope does not include the operation {operation}.");
+        return Err(Error::new(ErrorKind::Forbidden, text));
+    }
+    Ok(())
+}
+
+/// What a caller hears whose role lacks a permission.
+pub fn forbidden(permission: Permission) -> Error {
+    let text = format!("This credential's role does not have the permission {}.", permission.as_str());
+    Error::new(ErrorKind::Forbidden, text)
+}

@@ -1,0 +1,213 @@
+//! Scopes: what a credential is narrowed to, whatever its role.
+
+use super::{Operation, Permission};
+use crate::error::{Error, Result};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use utoipa::ToSchema;
+
+/// Most entries of each list.
+const MAX_ENTRIES: usize = 64;
+/// Longest entry, in bytes.
+const MAX_ENTRY_BYTES: usize = 128;
+
+/// What a credential may be used for. An absent list does not narrow; an empty one lets nothing through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"operations": ["inference", "control_plane"], "models": ["amazon.nova-*"], "dialects": ["openai"], "ip_ranges": ["10.0.0.0/8"]}))]
+pub struct Scope {
+    /// Kinds of operation.
+    pub operations: BTreeSet<Operation>,
+    /// Ids of models, or beginnings of them that end in `*`; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<Vec<String>>,
+    /// Families of paths on the data plane; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialects: Option<BTreeSet<DialectFamily>>,
+    /// Addresses that callers come from, as CIDR; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub ip_ranges: Option<Vec<IpNet>>,
+}
+
+/// A family of paths of the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DialectFamily {
+    /// `/v1`, `/openai/v1`
+    Openai,
+    /// `/model`, `/foundation-models` and what belongs to them
+    Bedrock,
+    /// `/v1/messages`, `/anthropic/v1`
+    Anthropic,
+}
+
+impl DialectFamily {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DialectFamily::Openai => "openai",
+            DialectFamily::Bedrock => "bedrock",
+            DialectFamily::Anthropic => "anthropic",
+        }
+    }
+}
+
+impl Default for Scope {
+    /// Using models, and nothing else.
+    fn default() -> Scope {
+        let operations = BTreeSet::from([Operation::Inference, Operation::ControlPlane]);
+        Scope { operations, models: None, dialects: None, ip_ranges: None }
+    }
+}
+
+impl Scope {
+    /// All that an operator's token can be used for.
+    pub fn operators() -> Scope {
+        Scope { operations: BTreeSet::from([Operation::ReadUsage, Operation::Administer]), ..Scope::default() }
+    }
+
+    /// Within its bounds.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field below `scope`.
+    pub fn check(&self) -> Result<()> {
+        let models = self.models.iter().flatten();
+        if self.models.as_ref().is_some_and(|models| models.len() > MAX_ENTRIES) {
+            return Err(Error::invalid("scope.models", format!("At most {MAX_ENTRIES} models can be named.")));
+        }
+        for model in models {
+            let body = model.strip_suffix('*').unwrap_or(model);
+            let spelled = body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-/".contains(&b));
+            if model.is_empty() || model.len() > MAX_ENTRY_BYTES || !spelled {
+                let rule = "A model is named by its id, or by the beginning of ids and a final `*`.";
+                return Err(Error::invalid("scope.models", rule));
+            }
+        }
+        if self.ip_ranges.as_ref().is_some_and(|ranges| ranges.len() > MAX_ENTRIES) {
+            return Err(Error::invalid("scope.ip_ranges", format!("At most {MAX_ENTRIES} ranges can be named.")));
+        }
+        Ok(())
+    }
+
+    /// Whether `permission` gets through.
+    pub fn lets(&self, permission: Permission) -> bool {
+        self.operations.contains(&permission.operation())
+    }
+
+    /// Whether a caller from `address` gets through; an unknown one only where no range is named.
+    pub fn lets_from(&self, address: Option<IpAddr>) -> bool {
+        let Some(ranges) = &self.ip_ranges else { return true };
+        // `::ffff:10.0.0.1` is 10.0.0.1, on sockets that take both.
+        let address = address.map(|address| address.to_canonical());
+        address.is_some_and(|address| ranges.iter().any(|range| range.contains(&address)))
+    }
+
+    /// Whether a call in `family`'s words gets through.
+    pub fn lets_speak(&self, family: DialectFamily) -> bool {
+        self.dialects.as_ref().is_none_or(|dialects| dialects.contains(&family))
+    }
+
+    /// The first field, below `scope`, in which it reaches further than `issuer`: a child must stay within it.
+    pub fn exceeds(&self, issuer: &Scope) -> Option<&'static str> {
+        if !self.operations.is_subset(&issuer.operations) {
+            return Some("scope.operations");
+        }
+        let models = |own: &Vec<String>, theirs: &Vec<String>| own.iter().all(|model| covered(model, theirs));
+        if !narrower(&self.models, &issuer.models, models) {
+            return Some("scope.models");
+        }
+        if !narrower(&self.dialects, &issuer.dialects, BTreeSet::is_subset) {
+            return Some("scope.dialects");
+        }
+        let ranges = |own: &Vec<IpNet>, theirs: &Vec<IpNet>| {
+            own.iter().all(|range| theirs.iter().any(|outer| outer.contains(range)))
+        };
+        if !narrower(&self.ip_ranges, &issuer.ip_ranges, ranges) {
+            return Some("scope.ip_ranges");
+        }
+        None
+    }
+}
+
+/// Whether one list that narrows lies within another; an absent one is everything.
+fn narrower<T>(own: &Option<T>, theirs: &Option<T>, within: impl Fn(&T, &T) -> bool) -> bool {
+    match (own, theirs) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(own), Some(theirs)) => within(own, theirs),
+    }
+}
+
+/// Whether every id that `pattern` fits is fitted by one of `patterns`.
+fn covered(pattern: &str, patterns: &[String]) -> bool {
+    patterns.iter().any(|outer| match outer.strip_suffix('*') {
+        Some(beginning) => pattern.starts_with(beginning),
+        None => pattern == outer,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(json: serde_json::Value) -> Scope {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_scope_is_stored_and_read_as_it_is() {
+        let text = r#"{"operations":["inference","administer"],"models":["a*"],"dialects":["bedrock"],"ip_ranges":["10.0.0.0/8","::1/128"]}"#;
+        let read: Scope = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        assert!(serde_json::from_str::<Scope>(r#"{"operations":[],"tenant":"x"}"#).is_err());
+        assert_eq!(scope(serde_json::json!({"operations": ["inference", "control_plane"]})), Scope::default());
+    }
+
+    #[test]
+    fn an_address_must_lie_in_a_range_when_there_are_any() {
+        let narrowed = scope(serde_json::json!({"operations": [], "ip_ranges": ["10.0.0.0/8"]}));
+        let at = |text: &str| Some(text.parse().unwrap());
+        assert!(narrowed.lets_from(at("10.9.9.9")) && narrowed.lets_from(at("::ffff:10.9.9.9")));
+        assert!(!narrowed.lets_from(at("11.0.0.1")) && !narrowed.lets_from(at("::1")) && !narrowed.lets_from(None));
+        assert!(Scope::default().lets_from(None));
+    }
+
+    #[test]
+    fn a_child_that_reaches_further_is_told_where() {
+        let issuer = scope(serde_json::json!({
+            "operations": ["inference", "administer"], "models": ["amazon.*", "x"], "dialects": ["openai"],
+            "ip_ranges": ["10.0.0.0/8"],
+        }));
+        let with = |field: &str, value: serde_json::Value| {
+            let mut json = serde_json::to_value(&issuer).unwrap();
+            json[field] = value;
+            scope(json).exceeds(&issuer)
+        };
+        assert_eq!(issuer.exceeds(&issuer), None);
+        assert_eq!(with("operations", serde_json::json!(["read_usage"])), Some("scope.operations"));
+        assert_eq!(with("operations", serde_json::json!(["inference"])), None);
+        assert_eq!(with("models", serde_json::json!(["amazon.nova-*", "x"])), None);
+        for wider in
+            [serde_json::json!(["ama*"]), serde_json::json!(["x*"]), serde_json::json!(["*"]), serde_json::Value::Null]
+        {
+            assert_eq!(with("models", wider), Some("scope.models"));
+        }
+        assert_eq!(with("dialects", serde_json::json!(["bedrock"])), Some("scope.dialects"));
+        assert_eq!(with("ip_ranges", serde_json::json!(["10.1.0.0/16"])), None);
+        assert_eq!(with("ip_ranges", serde_json::json!(["0.0.0.0/0"])), Some("scope.ip_ranges"));
+    }
+
+    #[test]
+    fn what_can_be_no_model_is_refused() {
+        for bad in ["", "a b", "a*b", &"x".repeat(129)] {
+            let scope = Scope { models: Some(vec![bad.to_owned()]), ..Scope::default() };
+            assert_eq!(scope.check().unwrap_err().param.as_deref(), Some("scope.models"), "{bad}");
+        }
+        let many = Scope { models: Some(vec!["x".into(); 65]), ..Scope::default() };
+        assert!(many.check().is_err());
+        assert!(Scope { models: Some(vec!["*".into()]), ..Scope::default() }.check().is_ok());
+    }
+}
