@@ -4,6 +4,7 @@ pub mod sigv4;
 
 use crate::app::App;
 use crate::body;
+use crate::catalog::Access;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::quota::Limits;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
+use std::sync::Arc;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -28,6 +30,8 @@ pub struct Principal {
     pub key: KeyId,
     /// In force for the tenant.
     pub limits: Limits,
+    /// Models that it may call.
+    pub access: Arc<Access>,
 }
 
 /// What a request's head presents.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn principal(limits: Limits) -> Principal {
-    Principal { tenant: TenantId::new(), project: ProjectId::new(), key: KeyId::new(), limits }
+    Principal { tenant: TenantId::new(), project: ProjectId::new(), key: KeyId::new(), limits, access: Arc::default() }
 }
 
 fn limits(requests: Option<u64>, tokens: Option<u64>, concurrent: Option<u64>) -> Limits {

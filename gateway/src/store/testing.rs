@@ -79,8 +79,13 @@ async fn open(config: Config) -> Fixture {
 /// A tenant with a project, and a caller of it.
 pub(crate) async fn principal(store: &Store, name: &str) -> Principal {
     let (tenant, project, name) = (TenantId::new(), ProjectId::new(), name.to_owned());
-    let principal =
-        Principal { tenant: tenant.clone(), project: project.clone(), key: KeyId::new(), limits: Limits::default() };
+    let principal = Principal {
+        tenant: tenant.clone(),
+        project: project.clone(),
+        key: KeyId::new(),
+        limits: Limits::default(),
+        access: Default::default(),
+    };
     store
         .transaction(move |tx| {
             Box::pin(async move {

@@ -9,6 +9,7 @@ use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewAccessKey, Store};
 use rand::RngExt;
 use rand::distr::{Alphanumeric, SampleString};
+use std::sync::Arc;
 
 /// Begins every access key id.
 const PREFIX: &str = "CKIA";
@@ -77,6 +78,7 @@ pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_
         project: row.owner.project_id,
         key: id,
         limits: row.owner.limits.into(),
+        access: Arc::default(),
     };
     Ok(AccessKey { principal, secret })
 }

@@ -8,6 +8,7 @@ use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewApiKey, Store};
+use std::sync::Arc;
 
 const PREFIX: &str = "ck";
 
@@ -64,6 +65,7 @@ pub async fn authenticate_api_key(
             project: row.owner.project_id,
             key: id,
             limits: row.owner.limits.into(),
+            access: Arc::default(),
         }),
         Some(_) | None => Err(bad_key()),
     }

@@ -76,8 +76,13 @@ impl World {
 async fn an_api_key_is_its_tenants_and_projects_with_their_limits() {
     let world = World::new().await;
     let key = world.api_key().await;
-    let expected =
-        Principal { tenant: world.tenant.clone(), project: world.project.clone(), key: key.id, limits: LIMITS };
+    let expected = Principal {
+        tenant: world.tenant.clone(),
+        project: world.project.clone(),
+        key: key.id,
+        limits: LIMITS,
+        access: Default::default(),
+    };
     assert_eq!(world.authenticate(key.text.expose()).await.unwrap(), expected);
     assert_eq!(expected.key.as_str(), format!("key_{}", &key.text.expose()[3..15]));
 }
