@@ -44,7 +44,7 @@ pub(super) fn build(config: &Config, rows: &[StoredOverride]) -> Result<Snapshot
     for row in kept {
         match Override::read(row) {
             Err(fault) => draft.complain(&row.id, fault),
-            Ok(Override { id, body: OverrideBody::Model(entry) }) => draft.put(id, entry),
+            Ok(Override { id, body: OverrideBody::Model(entry) }) => draft.put(id, *entry),
             Ok(Override { id, body: OverrideBody::Alias(alias) }) => aliases.push((id, alias)),
         }
     }

@@ -34,7 +34,7 @@ fn entry(name: &str) -> Entry {
 }
 
 fn model(id: &str, entry: Entry) -> Override {
-    Override { id: id.into(), body: OverrideBody::Model(entry) }
+    Override { id: id.into(), body: OverrideBody::Model(Box::new(entry)) }
 }
 
 fn stand_in(id: &str, target: &str) -> Override {
@@ -374,4 +374,7 @@ fn ten_thousand_rows_are_read_fast_and_only_the_first_two_thousand_count() {
     let full = Snapshot::admit(&served(), &rows, &Change::Set(alias("fast", BUNDLED))).unwrap_err();
     assert_eq!(full.kind, ErrorKind::Conflict);
     assert!(Snapshot::admit(&served(), &rows, &Change::Set(alias("a.00001", BUNDLED))).is_ok(), "one that is there");
+    // However many got into the database, they can be taken out one by one.
+    let over = stored(&(0..2_010).map(|at| alias(&format!("a.{at:05}"), "no.such")).collect::<Vec<_>>());
+    assert!(Snapshot::admit(&served(), &over, &Change::Remove("a.00001".into())).is_ok());
 }

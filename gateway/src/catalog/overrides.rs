@@ -25,7 +25,7 @@ pub struct Override {
 #[serde(rename_all = "snake_case")]
 pub enum OverrideBody {
     /// A model: the whole entry, in place of one of a lower layer, or new.
-    Model(Entry),
+    Model(Box<Entry>),
     /// Another id of a model.
     Alias(Alias),
 }

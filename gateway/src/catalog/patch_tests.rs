@@ -134,7 +134,7 @@ fn the_most_expensive_model_can_still_be_rated() {
 
 #[test]
 fn an_entry_comes_back_from_its_stored_form_and_says_what_it_does_not_know() {
-    let row = Override { id: NOVA.into(), body: OverrideBody::Model(entry()) };
+    let row = Override { id: NOVA.into(), body: OverrideBody::Model(Box::new(entry())) };
     let stored = row.stored().unwrap();
     assert_eq!(serde_json::from_str::<OverrideBody>(&stored.body).unwrap(), row.body);
     let least = json!({"name": "M", "provider": "P", "price_picousd_per_token": {"input": 1, "output": 2}});

@@ -67,8 +67,8 @@ pub(super) fn faults(id: &str, entry: &Entry) -> Vec<Fault> {
             faults.push(Fault::new(param, rule));
         }
     };
-    demand(is_text(&entry.name, 1, MAX_NAME_CHARS), "name", "must have 1 to 20 characters");
-    demand(is_text(&entry.provider, 1, MAX_NAME_CHARS), "provider", "must have 1 to 20 characters");
+    demand(is_text(&entry.name, MAX_NAME_CHARS), "name", "must have 1 to 20 characters");
+    demand(is_text(&entry.provider, MAX_NAME_CHARS), "provider", "must have 1 to 20 characters");
     demand(is_set(&entry.input_modalities), "input_modalities", "must name each modality once, and at least one");
     demand(is_set(&entry.output_modalities), "output_modalities", "must name each modality once, and at least one");
 
@@ -93,7 +93,7 @@ fn faults_of_price(param: &str, price: &EntryPrice) -> Vec<Fault> {
     let wrong = price.numbers().filter(|(_, number)| !(0..=MAX_PICOUSD).contains(&number.0));
     let rule = "must not be negative, and at most 1000000000000 (one USD per token)";
     let mut faults: Vec<Fault> = wrong.map(|(name, _)| Fault::new(&format!("{param}.{name}"), rule)).collect();
-    if price.source.as_deref().is_some_and(|source| !is_text(source, 1, MAX_SOURCE_CHARS)) {
+    if price.source.as_deref().is_some_and(|source| !is_text(source, MAX_SOURCE_CHARS)) {
         faults.push(Fault::new(&format!("{param}.source"), "must have 1 to 200 characters"));
     }
     faults
@@ -130,7 +130,7 @@ fn faults_of_deprecation(id: &str, deprecation: &Deprecation) -> Vec<Fault> {
     };
     let message = deprecation.message.as_deref();
     demand(
-        message.is_none_or(|message| is_text(message, 1, MAX_MESSAGE_CHARS)),
+        message.is_none_or(|message| is_text(message, MAX_MESSAGE_CHARS)),
         "message",
         "must have 1 to 500 characters, on one line",
     );
@@ -146,8 +146,8 @@ fn faults_of_deprecation(id: &str, deprecation: &Deprecation) -> Vec<Fault> {
 }
 
 /// Counted in characters, and without control characters: it is shown in lists, logs and terminals.
-fn is_text(text: &str, least: usize, most: usize) -> bool {
-    (least..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+fn is_text(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 fn is_set(modalities: &[Modality]) -> bool {
