@@ -22,6 +22,8 @@ pub struct Config {
     pub store: Store,
     /// TLS files.
     pub tls: Tls,
+    /// Models and prices.
+    pub catalog: Catalog,
     /// Bundled clusters, by name.
     #[serde(default)]
     pub cluster: Vec<Cluster>,
@@ -100,6 +102,14 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// PEM key.
     pub key: Option<PathBuf>,
+}
+
+/// Models and prices. Which entry of a model counts is written in [`crate::catalog`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalog {
+    /// Whether this file decides alone: changes through the admin API are refused, and those made earlier ignored.
+    pub locked: bool,
 }
 
 /// A bundled cluster: workers that run one model.

@@ -1,6 +1,7 @@
 //! Callers, known.
 
 use crate::audit::{Author, AuthorKind};
+use crate::catalog::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, RequestId, TenantId};
 use crate::quota::Limits;
@@ -19,6 +20,8 @@ pub struct Principal {
     pub key: KeyId,
     /// In force for the tenant.
     pub limits: Limits,
+    /// Models that it may call.
+    pub access: Arc<Access>,
     /// What its holder may do.
     pub role: Role,
     /// What the credential is narrowed to.

@@ -9,6 +9,7 @@ use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewAccessKey, Store};
 use rand::RngExt;
 use rand::distr::{Alphanumeric, SampleString};
+use std::sync::Arc;
 
 /// Begins every access key id.
 const PREFIX: &str = "CKIA";
@@ -79,6 +80,7 @@ pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_
         limits: row.owner.limits.into(),
         role: super::stored_role(&row.owner.role)?,
         scope: super::stored_scope(&row.owner.scope)?,
+        access: Arc::default(),
     };
     Ok(AccessKey { principal, secret })
 }

@@ -8,6 +8,7 @@ use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewApiKey, Store};
+use std::sync::Arc;
 
 const PREFIX: &str = "ck";
 
@@ -66,6 +67,7 @@ pub async fn authenticate_api_key(
             limits: row.owner.limits.into(),
             role: super::stored_role(&row.owner.role)?,
             scope: super::stored_scope(&row.owner.scope)?,
+            access: Arc::default(),
         }),
         Some(_) | None => Err(bad_key()),
     }
