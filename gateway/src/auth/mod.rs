@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::body;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
-use crate::quota::Limits;
+use crate::quota::Hierarchy;
 use crate::tenants::{self, AdminPrincipal};
 use axum::body::Body;
 use axum::extract::Request;
@@ -26,8 +26,8 @@ pub struct Principal {
     pub project: ProjectId,
     /// The credential's public id.
     pub key: KeyId,
-    /// In force for the tenant.
-    pub limits: Limits,
+    /// In force for the tenant, the project and the key.
+    pub limits: Hierarchy,
 }
 
 /// What a request's head presents.

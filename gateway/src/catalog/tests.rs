@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::{Cluster, ModelEntry, Worker};
 use crate::id::{KeyId, ProjectId, TenantId};
-use crate::quota::Limits;
+use crate::quota::Hierarchy;
 
 const BUNDLED: &str = "huggingface.smollm2-135m-instruct";
 
@@ -37,8 +37,12 @@ fn load(clusters: Vec<Cluster>, models: Vec<ModelEntry>) -> Result<Snapshot> {
 }
 
 fn resolve(snapshot: &Snapshot, name: &str) -> Result<Route> {
-    let principal =
-        Principal { tenant: TenantId::new(), project: ProjectId::new(), key: KeyId::new(), limits: Limits::default() };
+    let principal = Principal {
+        tenant: TenantId::new(),
+        project: ProjectId::new(),
+        key: KeyId::new(),
+        limits: Hierarchy::default(),
+    };
     snapshot.resolve(&principal, name)
 }
 

@@ -4,7 +4,7 @@ use super::Store;
 use crate::auth::Principal;
 use crate::config::Config;
 use crate::id::{KeyId, ProjectId, TenantId};
-use crate::quota::Limits;
+use crate::quota::{Hierarchy, Limits};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use std::future::Future;
@@ -80,7 +80,7 @@ async fn open(config: Config) -> Fixture {
 pub(crate) async fn principal(store: &Store, name: &str) -> Principal {
     let (tenant, project, name) = (TenantId::new(), ProjectId::new(), name.to_owned());
     let principal =
-        Principal { tenant: tenant.clone(), project: project.clone(), key: KeyId::new(), limits: Limits::default() };
+        Principal { tenant: tenant.clone(), project: project.clone(), key: KeyId::new(), limits: Hierarchy::default() };
     store
         .transaction(move |tx| {
             Box::pin(async move {

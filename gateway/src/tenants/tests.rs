@@ -2,7 +2,7 @@ use super::*;
 use crate::auth::Principal;
 use crate::error::AuthFailure;
 use crate::id::{KeyId, ProjectId, TenantId};
-use crate::quota::Limits;
+use crate::quota::{Hierarchy, Limits};
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::store::testing::sqlite;
@@ -76,8 +76,12 @@ impl World {
 async fn an_api_key_is_its_tenants_and_projects_with_their_limits() {
     let world = World::new().await;
     let key = world.api_key().await;
-    let expected =
-        Principal { tenant: world.tenant.clone(), project: world.project.clone(), key: key.id, limits: LIMITS };
+    let expected = Principal {
+        tenant: world.tenant.clone(),
+        project: world.project.clone(),
+        key: key.id,
+        limits: Hierarchy::of_tenant(LIMITS),
+    };
     assert_eq!(world.authenticate(key.text.expose()).await.unwrap(), expected);
     assert_eq!(expected.key.as_str(), format!("key_{}", &key.text.expose()[3..15]));
 }
@@ -87,7 +91,7 @@ async fn changed_limits_hold_from_the_next_authentication_on() {
     let world = World::new().await;
     let key = world.api_key().await;
     set_limits(&world.store, &world.tenant, Limits::default()).await.unwrap();
-    assert_eq!(world.authenticate(key.text.expose()).await.unwrap().limits, Limits::default());
+    assert_eq!(world.authenticate(key.text.expose()).await.unwrap().limits.tenant, Limits::default());
 }
 
 #[tokio::test]
