@@ -4,7 +4,7 @@ use crate::audit::{Author, AuthorKind};
 use crate::catalog::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, RequestId, TenantId};
-use crate::quota::Limits;
+use crate::quota::Hierarchy;
 use crate::tenants::{AdminPrincipal, Permission, Role, Scope};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ pub struct Principal {
     pub project: ProjectId,
     /// The credential's public id.
     pub key: KeyId,
-    /// In force for the tenant.
-    pub limits: Limits,
+    /// In force for the tenant, the project and the key.
+    pub limits: Hierarchy,
     /// Models that it may call.
     pub access: Arc<Access>,
     /// What its holder may do.
