@@ -22,6 +22,9 @@ pub struct Config {
     pub store: Store,
     /// TLS files.
     pub tls: Tls,
+    /// Which versions of secrets make what is new.
+    #[serde(default)]
+    pub secrets: SecretVersions,
     /// Bundled clusters, by name.
     #[serde(default)]
     pub cluster: Vec<Cluster>,
@@ -100,6 +103,16 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// PEM key.
     pub key: Option<PathBuf>,
+}
+
+/// Which version of a secret makes new digests or seals, 1 to 99; absent: the highest that there is.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretVersions {
+    /// Of the pepper, which digests API keys.
+    pub pepper_version: Option<u8>,
+    /// Of the master key, which seals SigV4 secrets.
+    pub master_key_version: Option<u8>,
 }
 
 /// A bundled cluster: workers that run one model.
@@ -199,6 +212,12 @@ impl Config {
         if self.gateway.id.is_empty() {
             complaints.push("gateway.id is empty".into());
         }
+        let SecretVersions { pepper_version, master_key_version } = self.secrets;
+        for (name, version) in [("pepper_version", pepper_version), ("master_key_version", master_key_version)] {
+            if version.is_some_and(|version| !(1..=crate::secrets::MAX_VERSION).contains(&version)) {
+                complaints.push(format!("secrets.{name} must be 1 to {}", crate::secrets::MAX_VERSION));
+            }
+        }
         complaints
     }
 
@@ -226,9 +245,13 @@ mod tests {
     fn complaints_come_together() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("caprock.toml");
-        let text = "[tls]\nkey = 'k.pem'\n[[cluster]]\nname = 'a'\nmodel = 'm'\ndecode = []\n";
+        let text = "[tls]\nkey = 'k.pem'\n[secrets]\npepper_version = 0\nmaster_key_version = 100\n\
+                    [[cluster]]\nname = 'a'\nmodel = 'm'\ndecode = []\n";
         std::fs::write(&file, text).unwrap();
         let complaints = Config::load(Some(&file)).unwrap_err();
+        for name in ["secrets.pepper_version must", "secrets.master_key_version must"] {
+            assert!(complaints.contains(name), "{complaints}");
+        }
         assert!(complaints.contains("no decode worker") && complaints.contains("tls.certificate"), "{complaints}");
     }
 
