@@ -1,6 +1,11 @@
 //! Configuration: a commented defaults file compiled in, then a file, then environment variables
 //! (`CAPROCK__SECTION__KEY`). Read once, checked as a whole, all complaints at once.
 
+mod jwt;
+
+pub(crate) use jwt::jwks_uri;
+pub use jwt::{JwtAlgorithm, JwtIssuer, PlatformRole, PlatformSubject};
+
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,6 +30,9 @@ pub struct Config {
     /// Which versions of secrets make what is new.
     #[serde(default)]
     pub secrets: SecretVersions,
+    /// Trusted issuers of machines' JWTs.
+    #[serde(default)]
+    pub jwt_issuer: Vec<JwtIssuer>,
     /// Bundled clusters, by name.
     #[serde(default)]
     pub cluster: Vec<Cluster>,
@@ -218,6 +226,7 @@ impl Config {
                 complaints.push(format!("secrets.{name} must be 1 to {}", crate::secrets::MAX_VERSION));
             }
         }
+        complaints.extend(jwt::complaints(&self.jwt_issuer));
         complaints
     }
 

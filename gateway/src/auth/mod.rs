@@ -1,5 +1,6 @@
 //! Who is calling: credentials in, [`Principal`] out.
 
+pub mod jwt;
 pub mod sigv4;
 
 use crate::app::App;
