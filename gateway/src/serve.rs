@@ -122,7 +122,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     Ok(())
 }
 
-fn build(config: Config, store: Store) -> Result<Arc<App>> {
+pub(crate) fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let clock = Clock::System;
     let secrets = Secrets::load(&config.gateway.state_dir)?;
     let metrics = Metrics::default();

@@ -7,6 +7,7 @@ mod errors;
 mod handoff;
 mod handoff_faults;
 mod openai;
+mod openapi;
 mod ports;
 mod sdk;
 mod settle;

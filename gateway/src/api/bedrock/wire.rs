@@ -10,6 +10,12 @@ pub type Union = serde_json::Map<String, serde_json::Value>;
 /// A request. Members that are not listed are ignored, as Bedrock does.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(examples(json!({
+    "system": [{ "text": "Answer in one sentence." }],
+    "messages": [{ "role": "user", "content": [{ "text": "What is gravity?" }] }],
+    "inferenceConfig": { "maxTokens": 64, "temperature": 0.0, "stopSequences": ["\n\n"] },
+    "additionalModelRequestFields": { "inferenceConfig": { "topK": 20 } },
+})))]
 pub struct ConverseRequest {
     /// The conversation, oldest first.
     #[serde(default)]
@@ -103,6 +109,12 @@ pub struct TextBlock {
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(examples(json!({
+    "output": { "message": { "role": "assistant", "content": [{ "text": "Gravity pulls masses together." }] } },
+    "stopReason": "end_turn",
+    "usage": { "inputTokens": 33, "outputTokens": 6, "totalTokens": 39 },
+    "metrics": { "latencyMs": 214 },
+})))]
 pub struct ConverseResponse {
     /// The answer.
     pub output: Output,
@@ -172,6 +184,7 @@ pub struct Metrics {
 
 /// A failure; `x-amzn-ErrorType` names it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BedrockError, examples(json!({ "message": "`messages[0].content` must hold at least one block." })))]
 pub struct ErrorBody {
     /// For people.
     pub message: String,
