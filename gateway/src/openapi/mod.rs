@@ -2,11 +2,13 @@
 //! ports serve theirs, and a page that shows it.
 
 mod headers;
+mod integers;
 pub mod page;
 
 use crate::api::{bedrock, openai};
 use crate::{admin, health};
 use headers::ReplyHeaders;
+use integers::Integers;
 use std::path::Path;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -34,7 +36,7 @@ use utoipa::{Modify, OpenApi};
         health::readyz,
     ),
     components(schemas(openai::wire::ErrorBody, bedrock::wire::ErrorBody)), // named by groups of failures, not by handlers
-    modifiers(&CallerSecurity, &ReplyHeaders)
+    modifiers(&CallerSecurity, &ReplyHeaders, &Integers)
 )]
 struct Inference;
 
@@ -49,7 +51,7 @@ struct Inference;
         health::readyz,
     ),
     components(schemas(admin::problem::Problem)), // named by groups of failures, not by handlers
-    modifiers(&OperatorSecurity, &ReplyHeaders)
+    modifiers(&OperatorSecurity, &ReplyHeaders, &Integers)
 )]
 struct Admin;
 

@@ -19,10 +19,10 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 /// An upgrade changes the files under the same names, so copies are short-lived.
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// What the page may do. Swagger UI has `data:` pictures in its style sheet and sets styles in markup; everything else
+/// What the page may do. Swagger UI has `data:` pictures in its style sheet; everything else
 /// comes from this origin, and only requests that the reader makes go back to it.
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'",
 );
 

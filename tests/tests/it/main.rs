@@ -9,6 +9,7 @@ mod handoff_faults;
 mod openai;
 mod openapi;
 mod ports;
+mod schemathesis;
 mod sdk;
 mod settle;
 mod tokenizer;
