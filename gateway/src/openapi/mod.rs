@@ -42,7 +42,11 @@ struct Inference;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Caprock admin API", description = "For operators, on the admin port. Failures are RFC 9457 problem details."),
+    info(
+        title = "Caprock admin API",
+        description = "For operators, on the admin port. Failures are RFC 9457 problem details; `param` names the field \
+                       at fault. Every reply carries `x-request-id`.",
+    ),
     paths(
         admin::requests::get,
         admin::metrics,

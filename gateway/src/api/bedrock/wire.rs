@@ -19,6 +19,7 @@ pub type Union = serde_json::Map<String, serde_json::Value>;
 pub struct ConverseRequest {
     /// The conversation, oldest first.
     #[serde(default)]
+    #[schema(required = true, min_items = 1)]
     pub messages: Vec<ConverseMessage>,
     /// System prompts; only `text` blocks are offered.
     #[schema(value_type = Option<Vec<TextBlock>>)]
@@ -43,6 +44,7 @@ pub struct ConverseRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ConverseMessage {
     /// `user`, `assistant` or `system`.
+    #[schema(pattern = "^(user|assistant|system)$")]
     pub role: String,
     /// Only `text` blocks are offered.
     #[schema(value_type = Vec<TextBlock>)]

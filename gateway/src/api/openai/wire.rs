@@ -12,6 +12,7 @@ pub struct ChatRequest {
     /// Id of a model in the catalog.
     pub model: String,
     /// The conversation, oldest first.
+    #[schema(min_items = 1)]
     pub messages: Vec<ChatMessage>,
     /// Most output tokens; the older name.
     #[schema(minimum = 1)]
@@ -84,6 +85,7 @@ impl ChatRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatMessage {
     /// `system`, `developer`, `user` or `assistant`.
+    #[schema(pattern = "^(system|developer|user|assistant)$")]
     pub role: String,
     /// A text, or a list of text parts.
     #[schema(value_type = Option<TextOr<ContentPart>>)]
