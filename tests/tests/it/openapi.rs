@@ -4,7 +4,7 @@
 use caprock_tests::client::{chat, request_id};
 use caprock_tests::openapi::{Document, Operation, examples};
 use caprock_tests::stack::{Stack, StackSpec};
-use reqwest::Method;
+use reqwest::{Method, Url};
 use serde_json::Value;
 
 #[test]
@@ -67,8 +67,9 @@ async fn each_port_serves_the_committed_description() {
 /// What an example can't know: ids of things that are there, headers that fit their state.
 #[derive(Debug, Default)]
 struct Prepared {
-    /// Instead of the examples of parameters in the path, by name.
-    path: Vec<(&'static str, String)>,
+    /// Instead of the examples of parameters in path and query, by name. Of the query's, only those are sent that are
+    /// required or stand here.
+    parameters: Vec<(&'static str, String)>,
     /// Headers to send.
     headers: Vec<(&'static str, String)>,
     /// Instead of parts of an example body, by JSON pointer.
@@ -86,7 +87,9 @@ async fn prepare(stack: &Stack, operation: &str) -> Prepared {
         | "converse_stream"
         | "list_foundation_models" => Prepared::default(),
         "healthz" | "readyz" | "metrics" | "openapi" => Prepared::default(),
-        "get_request" => Prepared { path: vec![("request_id", a_settled_request(stack).await)], ..Prepared::default() },
+        "get_request" => {
+            Prepared { parameters: vec![("request_id", a_settled_request(stack).await)], ..Prepared::default() }
+        }
         other => panic!("how are the examples of `{other}` tried? Say so in `prepare`, in tests/tests/it/openapi.rs"),
     }
 }
@@ -133,14 +136,9 @@ async fn try_example(
     prepared: Prepared,
     example: Option<&Value>,
 ) -> Result<(), String> {
-    let mut path = operation.path.to_owned();
-    for (_, name, parameter) in operation.parameters().into_iter().filter(|(place, ..)| *place == "path") {
-        let given = prepared.path.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
-        let value = given.or(parameter["example"].as_str()).ok_or_else(|| format!("no value for {name}"))?;
-        path = path.replace(&format!("{{{name}}}"), value);
-    }
+    let url = with_parameters(url, operation, &prepared)?;
     let method: Method = operation.method.to_uppercase().parse().unwrap();
-    let mut request = reqwest::Client::new().request(method, format!("{url}{path}"));
+    let mut request = reqwest::Client::new().request(method, url);
     if operation.is_secured() {
         request = request.bearer_auth(token);
     }
@@ -162,4 +160,28 @@ async fn try_example(
         return Err(format!("{status} ({id}): {}", String::from_utf8_lossy(&body)));
     }
     operation.check_reply(status.as_u16(), content_type.as_deref(), &body)
+}
+
+fn with_parameters(url: &str, operation: &Operation<'_>, prepared: &Prepared) -> Result<Url, String> {
+    let mut path = operation.path.to_owned();
+    let mut query = Vec::new();
+    for (place, name, parameter) in operation.parameters() {
+        let given = prepared.parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+        let example = || match &parameter["example"] {
+            Value::Null => Err(format!("no value for {name}")),
+            Value::String(text) => Ok(text.clone()),
+            other => Ok(other.to_string()),
+        };
+        match (place, given) {
+            ("path", given) => path = path.replace(&format!("{{{name}}}"), &given.map_or_else(example, Ok)?),
+            ("query", Some(value)) => query.push((name, value)),
+            ("query", None) if parameter["required"] == true => query.push((name, example()?)),
+            _ => {}
+        }
+    }
+    let mut url = Url::parse(&format!("{url}{path}")).map_err(|error| error.to_string())?;
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(url)
 }
