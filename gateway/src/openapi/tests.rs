@@ -153,7 +153,8 @@ fn every_documented_error_has_the_body_of_its_surface() {
 
 #[tokio::test]
 async fn every_kind_of_failure_is_sent_as_it_is_documented() {
-    let surfaces: [(Document, &str, &str, fn(Error) -> Response); 3] = [
+    type Surface = (Document, &'static str, &'static str, fn(Error) -> Response);
+    let surfaces: [Surface; 3] = [
         (inference(), "OpenaiError", "application/json", |error| openai::error::Failure(error).into_response()),
         (inference(), "BedrockError", "application/json", |error| bedrock::error::Failure(error).into_response()),
         (admin(), "Problem", "application/problem+json", |error| admin::problem::Failure(error).into_response()),
