@@ -142,9 +142,9 @@ impl Secrets {
         String::from_utf8(opened).map(SecretText).map_err(|_| refuse())
     }
 
-    /// Keys the seals of the audit log.
-    pub fn audit_key(&self) -> [u8; 32] {
-        blake3::derive_key("caprock audit seal v1", &self.master_key.0)
+    /// Keys of the audit log's seals, by the version of the master key that each comes from; the last one seals.
+    pub fn audit_keys(&self) -> Vec<(u32, [u8; 32])> {
+        vec![(1, blake3::derive_key("caprock audit seal v1", &self.master_key.0))]
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {

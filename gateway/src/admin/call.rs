@@ -103,6 +103,10 @@ impl Call {
     /// # Errors
     /// `Invalid`, also for a parameter that is not known: a filter that does nothing would mislead.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T> {
+        // No name or id has one, and PostgreSQL's text can't hold it.
+        if self.head.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(Error::new(ErrorKind::Invalid, "The query has a NUL character."));
+        }
         let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|error| {
             let detail = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             let error = Error::new(ErrorKind::Invalid, format!("The query can't be read: {detail}."));
@@ -112,6 +116,17 @@ impl Call {
             }
         })?;
         Ok(query)
+    }
+
+    /// Where a query has no meaning.
+    ///
+    /// # Errors
+    /// `Invalid` for any parameter.
+    pub fn no_query(&self) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        self.query().map(|Nothing {}| ())
     }
 
     /// The body.

@@ -9,12 +9,16 @@ use crate::store::IDEMPOTENCY_US;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Set on a reply that was given before.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Longest key, in characters.
 const MAX_CHARS: usize = 255;
+/// Between two rounds of forgetting.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The caller's key, if there is one.
 ///
@@ -63,6 +67,24 @@ pub async fn kept(app: &App, once: &Once, now: Micros) -> Result<Option<String>>
     }
     let reply = app.secrets.open(&row.reply, &owner(&once.caller, &once.key))?;
     Ok(Some(reply.expose().to_owned()))
+}
+
+/// Forgets replies that are older than a day: at start and then every hour, until the gateway stops.
+pub async fn forget_old(app: Arc<App>) {
+    loop {
+        match app.store.idempotent_replies_forget(app.clock.now() - IDEMPOTENCY_US).await {
+            Ok(0) => {}
+            Ok(replies) => tracing::info!(replies, "replies under idempotency keys forgotten"),
+            Err(error) => {
+                let cause = error.cause().map(tracing::field::display);
+                tracing::warn!(%error, cause, "replies under idempotency keys not forgotten");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGET_INTERVAL) => {}
+            () = app.stopping.cancelled() => return,
+        }
+    }
 }
 
 /// Binds a sealed reply to its key, so that moved to another row it does not open.
