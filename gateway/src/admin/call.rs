@@ -110,7 +110,7 @@ impl Call {
         let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|error| {
             let detail = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             let error = Error::new(ErrorKind::Invalid, format!("The query can't be read: {detail}."));
-            match quoted(&detail) {
+            match at_fault(&detail) {
                 Some(param) => error.about(param),
                 None => error,
             }
@@ -253,9 +253,12 @@ fn id_in<K: Named>(ids: &[(String, String)], param: &str) -> Option<Option<Id<K>
     ids.iter().find(|(name, _)| name == param).map(|(_, value)| Id::parse(value))
 }
 
-/// The first name in backticks: serde's way to say which field.
-fn quoted(text: &str) -> Option<String> {
-    text.split('`').nth(1).map(str::to_owned)
+/// The parameter that a complaint about a query begins with; without that, the first name in backticks, which is how a
+/// missing or unknown one is named.
+fn at_fault(text: &str) -> Option<String> {
+    let is_name = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let first = text.split_once(": ").map(|(name, _)| name).filter(is_name);
+    first.or_else(|| text.split('`').nth(1)).map(str::to_owned)
 }
 
 /// 200 with a body and its ETag.

@@ -294,7 +294,7 @@ async fn the_log_is_exported_line_by_line_and_verified_against_what_was_seen() {
     let digest = lines[0]["digest"].as_str().unwrap();
     execute(store, format!("DELETE FROM audit_log WHERE seq = 3; UPDATE audit_head SET seq = 2, digest = '{digest}'"))
         .await;
-    execute(store, format!("UPDATE audit_log SET author_id = (SELECT author_id FROM audit_log WHERE seq = 1)")).await;
+    execute(store, "UPDATE audit_log SET author_id = (SELECT author_id FROM audit_log WHERE seq = 1)").await;
     let cut = verify().await;
     assert_eq!(
         cut["first_bad"],

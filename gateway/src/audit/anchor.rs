@@ -160,9 +160,9 @@ mod tests {
     use crate::secrets::Secrets;
     use crate::store::testing::{Fixture, execute, on_both_engines};
 
-    async fn append(store: &Store, secrets: &Secrets) {
+    async fn append(store: &Store, secrets: &Secrets, now: i64) {
         let author = Author::command("test");
-        let change = Change { store, secrets, now: 1, author: &author, once: None };
+        let change = Change { store, secrets, now, author: &author, once: None };
         let record = Record::new("model.update", None, ("model", "m"));
         change.commit(move |_| Box::pin(async move { Ok(((), record)) })).await.unwrap();
     }
@@ -197,7 +197,7 @@ mod tests {
             let anchor = here.load();
             assert_eq!(anchor.last(), None);
             for seq in 1..=3 {
-                append(&here.store, &here.secrets).await;
+                append(&here.store, &here.secrets, 1).await;
                 anchor.check(&here.store).await.unwrap();
                 assert_eq!(anchor.last().unwrap().seq, seq);
                 assert_eq!(here.load().last(), anchor.last());
@@ -215,7 +215,7 @@ mod tests {
         on_both_engines(|fixture| async move {
             let here = Here::new(fixture);
             for _ in 0..3 {
-                append(&here.store, &here.secrets).await;
+                append(&here.store, &here.secrets, 1).await;
             }
             let anchor = here.load();
             anchor.check(&here.store).await.unwrap();
@@ -227,7 +227,7 @@ mod tests {
             anchor.check(&here.store).await.unwrap();
             assert_eq!((here.contradictions(), anchor.last()), (1, seen.clone()));
             for _ in 0..3 {
-                append(&here.store, &here.secrets).await;
+                append(&here.store, &here.secrets, 2).await;
                 anchor.check(&here.store).await.unwrap();
             }
             assert_eq!((here.contradictions(), anchor.last()), (1, seen.clone()));

@@ -135,12 +135,12 @@ async fn usage_is_what_a_plain_model_says_and_its_money_is_the_ledgers() {
         }
         for _ in 0..150 {
             let asked = question().new_tree(&mut runner).unwrap().current();
-            let tenant = &who[if asked.page % 3 == 0 { 3 } else { 0 }].tenant;
+            let tenant = &who[if asked.page.is_multiple_of(3) { 3 } else { 0 }].tenant;
             let of = UsageOf {
                 from: asked.from,
                 to: asked.to,
-                project: asked.who.filter(|_| asked.page % 2 == 0).map(|at| who[at].project.clone()),
-                key: asked.who.filter(|_| asked.page % 2 == 1).map(|at| who[at].key.clone()),
+                project: asked.who.filter(|_| asked.page.is_multiple_of(2)).map(|at| who[at].project.clone()),
+                key: asked.who.filter(|_| !asked.page.is_multiple_of(2)).map(|at| who[at].key.clone()),
                 model: asked.model.map(|at| MODELS[at].to_owned()),
                 by: asked.by,
             };

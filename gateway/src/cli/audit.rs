@@ -299,3 +299,93 @@ fn up_to(head: &AuditMarkView) -> String {
 fn print(text: &str) -> Result<(), String> {
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::Desk;
+    use crate::router;
+    use crate::store::testing::execute;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        audit: Audit,
+    }
+
+    /// A gateway with five entries, and its admin port's address.
+    async fn desk() -> (Desk, String) {
+        let desk = Desk::open().await;
+        for n in 0..5 {
+            desk.tenant(&format!("tenant {n}")).await;
+        }
+        desk.app.anchor.check(&desk.app.store).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        // Ends with the test's runtime.
+        tokio::spawn(axum::serve(listener, router::operators(&desk.app)).into_future());
+        (desk, url)
+    }
+
+    async fn caprock_audit(arguments: &[&str], url: &str, token: &str) -> Result<(), String> {
+        let given = ["audit"].into_iter().chain(arguments.iter().copied());
+        run(Cli::try_parse_from(given.chain(["--admin-url", url, "--admin-token", token])).unwrap().audit).await
+    }
+
+    #[tokio::test]
+    async fn an_export_is_whole_or_not_there_and_is_checked_without_the_gateway() {
+        let (desk, url) = desk().await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log.ndjson");
+        let path = file.to_str().unwrap();
+        caprock_audit(&["export", "--out", path], &url, &desk.root).await.unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text.lines().count(), 5);
+        let whole = of_file(&file).unwrap();
+        assert_eq!((whole.ok, whole.digests.entries, whole.digests.head.seq), (true, 5, 5));
+        caprock_audit(&["verify", "--file", path], &url, "not needed").await.unwrap();
+
+        std::fs::write(&file, text.replace("tenant 2", "tenant 9")).unwrap();
+        let error = caprock_audit(&["verify", "--json", "--file", path], &url, "not needed").await.unwrap_err();
+        assert!(error.contains("entry 3: its digest is not"), "{error}");
+        let without = |skipped: usize| -> String {
+            text.split_inclusive('\n').enumerate().filter(|(at, _)| *at != skipped).map(|(_, line)| line).collect()
+        };
+        std::fs::write(&file, without(1)).unwrap();
+        assert_eq!(of_file(&file).unwrap().digests.first_bad.unwrap().seq, 2);
+        std::fs::write(&file, without(0)).unwrap();
+        let part = of_file(&file).unwrap();
+        assert!(part.ok && words(&part).contains("begins with entry 2"), "{}", words(&part));
+        std::fs::write(&file, "{}").unwrap();
+        assert!(of_file(&file).unwrap_err().contains("no export"));
+
+        let refused = dir.path().join("refused.ndjson");
+        let path = refused.to_str().unwrap();
+        caprock_audit(&["export", "--out", path], &url, "ckadm_wrong").await.unwrap_err();
+        assert!(!refused.exists(), "a refused export made a file");
+        let error = caprock_audit(&["export", "--out", path, "--from-seq", "0"], &url, &desk.root).await.unwrap_err();
+        assert_eq!(error, "Entries are numbered from 1. (from_seq)");
+    }
+
+    #[tokio::test]
+    async fn verify_believes_neither_the_database_nor_the_gateway_alone() {
+        let (desk, url) = desk().await;
+        let connection = || Connection { admin_url: url.clone(), admin_token: Some(desk.root.clone()) };
+        let client = Client::new(connection()).unwrap();
+        let verdict = of_gateway(&client).await.unwrap();
+        let gateway = verdict.gateway.as_ref().unwrap();
+        assert!(verdict.ok && gateway.ok && gateway.entries == 5 && verdict.digests.head == gateway.head);
+        caprock_audit(&["verify"], &url, &desk.root).await.unwrap();
+        caprock_audit(&["list", "--limit", "2", "--action", "tenant.create"], &url, &desk.root).await.unwrap();
+        let error = caprock_audit(&["list", "--from", "yesterday"], &url, &desk.root).await.unwrap_err();
+        assert!(error.ends_with("(from)"), "{error}");
+
+        execute(&desk.app.store, "UPDATE audit_log SET seal = 'v1.00' WHERE seq = 4").await;
+        let verdict = of_gateway(&client).await.unwrap();
+        assert!(!verdict.ok && verdict.digests.ok, "seals are for the gateway to check");
+        assert_eq!(verdict.gateway.unwrap().first_bad.unwrap().seq, 4);
+        let error = caprock_audit(&["verify"], &url, &desk.root).await.unwrap_err();
+        assert!(error.contains("entry 4: its seal"), "{error}");
+    }
+}

@@ -26,10 +26,10 @@ const MAX_LINE_BYTES: usize = 16 << 20;
 pub(super) struct Connection {
     /// Where the admin port is.
     #[arg(long, env = "CAPROCK_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
-    admin_url: String,
+    pub(super) admin_url: String,
     /// An admin token. From the environment, so that it shows in no list of processes.
     #[arg(long, env = "CAPROCK_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    admin_token: Option<String>,
+    pub(super) admin_token: Option<String>,
 }
 
 /// A caller of the admin API.
