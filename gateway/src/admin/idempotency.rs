@@ -95,6 +95,22 @@ fn owner(caller: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::testing::Desk;
+    use crate::store::testing::execute;
+
+    #[tokio::test]
+    async fn replies_of_more_than_a_day_ago_are_forgotten_and_the_task_ends_with_the_gateway() {
+        let desk = Desk::open().await;
+        let (store, now) = (&desk.app.store, desk.app.clock.now());
+        for (key, at) in [("old", now - IDEMPOTENCY_US - 1_000_000), ("new", now - IDEMPOTENCY_US + 60_000_000)] {
+            execute(store, format!("INSERT INTO idempotency_keys VALUES ('caller', '{key}', 'r', 'reply', {at})"))
+                .await;
+        }
+        desk.app.stopping.cancel();
+        forget_old(Arc::clone(&desk.app)).await;
+        assert_eq!(store.idempotent_reply("caller", "old", 0).await.unwrap(), None);
+        assert!(store.idempotent_reply("caller", "new", 0).await.unwrap().is_some());
+    }
 
     #[test]
     fn a_key_is_short_printable_and_single() {
