@@ -104,12 +104,24 @@ impl Api {
         paging: &Paging,
         columns: &[Column],
     ) -> Result<(), String> {
+        self.list_by(path, query, paging, columns, Some(PAGE)).await
+    }
+
+    /// By pages of `page` entries; `None` for a list that has no pages.
+    async fn list_by(
+        &self,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        paging: &Paging,
+        columns: &[Column],
+        page: Option<u32>,
+    ) -> Result<(), String> {
         let mut all = Page { data: Vec::new(), has_more: true, next_after: paging.after.clone() };
         let mut only = None;
         while all.has_more && all.data.len() < paging.limit as usize {
             let left = u32::try_from(all.data.len()).map_or(0, |have| paging.limit.saturating_sub(have));
             let mut query = query.to_vec();
-            query.push(("limit", Some(left.min(PAGE).to_string())));
+            query.push(("limit", page.map(|page| left.min(page).to_string())));
             query.push(("after", all.next_after.take()));
             let body = self.client.get(&with_query(path, &query), PATIENCE).await?;
             let page: Page = serde_json::from_slice(&body).map_err(|error| odd(&error))?;
@@ -136,6 +148,12 @@ impl Api {
             eprintln!("There is more: --after {after}");
         }
         Ok(())
+    }
+
+    /// Lists what comes on one page.
+    pub(super) async fn list_whole(&self, path: &str, columns: &[Column]) -> Result<(), String> {
+        let paging = Paging { limit: DEFAULT_LIMIT, after: None };
+        self.list_by(path, &[], &paging, columns, None).await
     }
 
     /// A tenant's id, by its id or name.

@@ -1,13 +1,32 @@
 //! The command line.
 
+mod admin_token;
+mod api;
+mod audit;
+mod client;
+mod confirm;
+mod credential;
+mod limit;
+mod model_access;
+mod project;
+mod request;
+mod scope;
+mod secret;
 mod secrets;
+mod service_account;
 mod show;
+mod table;
+mod tenant;
+mod units;
+mod usage;
+mod worker;
 
 use crate::bootstrap::bootstrap;
 use crate::config::Config;
 use crate::store::Store;
 use crate::{Listeners, Shutdown, openapi, run};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+use credential::Kind;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,30 +68,40 @@ enum Command {
     /// The versions of this installation's secrets.
     #[command(subcommand)]
     Secrets(secrets::Command),
-    /// Looks at requests through the admin API.
+    /// Tenants: isolated and billed.
     #[command(subcommand)]
-    Request(Request),
-}
-
-#[derive(Debug, Subcommand)]
-enum Request {
-    /// Shows what became of one: outcome, tokens, worker path, ledger entry.
-    Show(Show),
-}
-
-#[derive(Debug, Args)]
-struct Show {
-    /// `req_…`, as the reply's x-request-id says.
-    id: String,
-    /// The admin API's JSON in place of a table.
-    #[arg(long)]
-    json: bool,
-    /// Where the admin port is.
-    #[arg(long, env = "CAPROCK_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
-    admin_url: String,
-    /// An admin token. From the environment, so that it shows in no list of processes.
-    #[arg(long, env = "CAPROCK_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    admin_token: String,
+    Tenant(tenant::Tenant),
+    /// A tenant's projects: units of keys, limits and reports.
+    #[command(subcommand)]
+    Project(project::Project),
+    /// API keys.
+    #[command(subcommand)]
+    Key(credential::Credential),
+    /// SigV4 access keys, as AWS SDKs want them.
+    #[command(subcommand)]
+    AccessKey(credential::Credential),
+    /// Machines of a project.
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccount),
+    /// Limits of tenants, projects and keys, and which of them wins.
+    #[command(subcommand)]
+    Limit(limit::Limit),
+    /// Which models a tenant or a project may call.
+    #[command(subcommand)]
+    ModelAccess(model_access::ModelAccess),
+    Usage(Box<usage::Usage>),
+    /// What became of requests.
+    #[command(subcommand)]
+    Request(request::Request),
+    /// Operators' tokens.
+    #[command(subcommand)]
+    AdminToken(admin_token::AdminToken),
+    /// The cluster's workers.
+    #[command(subcommand)]
+    Worker(worker::Worker),
+    /// The log of administrators' changes: lists, exports and checks it.
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -116,7 +145,18 @@ async fn execute(cli: Cli) -> Result<(), String> {
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Secrets(command) => secrets::run(&command, &config()?),
-        Command::Request(Request::Show(show)) => show::show(show).await,
+        Command::Tenant(command) => tenant::run(command).await,
+        Command::Project(command) => project::run(command).await,
+        Command::Key(command) => credential::run(Kind::ApiKey, command).await,
+        Command::AccessKey(command) => credential::run(Kind::AccessKey, command).await,
+        Command::ServiceAccount(command) => service_account::run(command).await,
+        Command::Limit(command) => limit::run(command).await,
+        Command::ModelAccess(command) => model_access::run(command).await,
+        Command::Usage(command) => usage::run(*command).await,
+        Command::Request(command) => request::run(command).await,
+        Command::AdminToken(command) => admin_token::run(command).await,
+        Command::Worker(command) => worker::run(command).await,
+        Command::Audit(command) => audit::run(command).await,
     }
 }
 

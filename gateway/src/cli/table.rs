@@ -35,6 +35,11 @@ impl Column {
         Column { name, pointer, kind: Kind::Usd }
     }
 
+    /// Where its values are.
+    pub(super) const fn pointer(&self) -> &'static str {
+        self.pointer
+    }
+
     /// The value's text; `None` where there is none.
     fn of(&self, thing: &Value) -> Option<String> {
         let value = thing.pointer(self.pointer)?;

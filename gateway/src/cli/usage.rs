@@ -14,7 +14,6 @@ const NAMES: [Column; 4] = [
     Column::text("key", "/key_id"),
     Column::text("model", "/model"),
 ];
-const POINTERS: [&str; 4] = ["/start", "/project_id", "/key_id", "/model"];
 const SUMS: [Column; 7] = [
     Column::text("requests", "/requests"),
     Column::text("input", "/input_tokens"),
@@ -84,8 +83,7 @@ fn words(view: &Value) -> String {
     let time = |name: &str| view[name].as_str().map(units::to_the_second).unwrap_or_default();
     let groups = view["data"].as_array().cloned().unwrap_or_default();
     let is_named = |pointer: &str| groups.iter().any(|group| group.pointer(pointer).is_some());
-    let names: Vec<Column> =
-        NAMES.iter().zip(POINTERS).filter(|(_, pointer)| is_named(pointer)).map(|(column, _)| *column).collect();
+    let names: Vec<Column> = NAMES.into_iter().filter(|column| is_named(column.pointer())).collect();
     // Kinds of token that nothing has been counted of would only widen the table.
     let total = &view["total"];
     let is_counted = |pointer: &str| total.pointer(pointer).and_then(Value::as_u64).is_some_and(|count| count > 0);
