@@ -6,6 +6,7 @@ mod audit;
 mod client;
 mod confirm;
 mod credential;
+mod doctor;
 mod limit;
 mod model_access;
 mod project;
@@ -68,6 +69,7 @@ enum Command {
     /// The versions of this installation's secrets.
     #[command(subcommand)]
     Secrets(secrets::Command),
+    Doctor(doctor::Doctor),
     /// Tenants: isolated and billed.
     #[command(subcommand)]
     Tenant(tenant::Tenant),
@@ -145,6 +147,7 @@ async fn execute(cli: Cli) -> Result<(), String> {
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Secrets(command) => secrets::run(&command, &config()?),
+        Command::Doctor(command) => doctor::run(command, cli.config.as_deref()).await,
         Command::Tenant(command) => tenant::run(command).await,
         Command::Project(command) => project::run(command).await,
         Command::Key(command) => credential::run(Kind::ApiKey, command).await,

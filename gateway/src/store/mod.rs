@@ -29,6 +29,7 @@ mod alone;
 mod audit;
 mod audit_entries;
 mod columns;
+mod diagnosis;
 mod dialect;
 mod door;
 mod keys;

@@ -1,6 +1,7 @@
 //! What every method of the store promises, on both engines.
 
 mod audit;
+mod diagnosis;
 mod lists;
 mod owners;
 mod requests;
@@ -57,10 +58,11 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     include_str!("../alone.rs"),
     include_str!("../audit.rs"),
     include_str!("../audit_entries.rs"),
+    include_str!("../diagnosis.rs"),
     include_str!("../door.rs"),
     include_str!("../keys.rs"),
     include_str!("../ledger.rs"),
@@ -76,6 +78,7 @@ const SOURCES: [&str; 12] = [
 fn every_method_is_called_here() {
     let tests = [
         include_str!("audit.rs"),
+        include_str!("diagnosis.rs"),
         include_str!("lists.rs"),
         include_str!("owners.rs"),
         include_str!("requests.rs"),
