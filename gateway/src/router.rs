@@ -44,6 +44,11 @@ pub fn operators(app: &Arc<App>) -> Router {
         )
         .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
         .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
+        .route("/admin/v1/tenants/{tenant_id}/projects", get(admin::projects::list).post(admin::projects::create))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}",
+            get(admin::projects::get).patch(admin::projects::update).delete(admin::projects::delete),
+        )
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(admin::openapi))

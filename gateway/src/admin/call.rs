@@ -106,7 +106,7 @@ impl Call {
         let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|error| {
             let detail = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             let error = Error::new(ErrorKind::Invalid, format!("The query can't be read: {detail}."));
-            match quoted(&detail) {
+            match at_fault(&detail) {
                 Some(param) => error.about(param),
                 None => error,
             }
@@ -238,9 +238,11 @@ fn id_in<K: Named>(ids: &[(String, String)], param: &str) -> Option<Option<Id<K>
     ids.iter().find(|(name, _)| name == param).map(|(_, value)| Id::parse(value))
 }
 
-/// The first name in backticks: serde's way to say which field.
-fn quoted(text: &str) -> Option<String> {
-    text.split('`').nth(1).map(str::to_owned)
+/// The parameter that a text about a query is about: `limit: invalid digit`, or else the first name in backticks.
+fn at_fault(text: &str) -> Option<String> {
+    let path = text.split_once(": ").map(|(path, _)| path);
+    let path = path.filter(|path| path.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+    path.or_else(|| text.split('`').nth(1)).map(str::to_owned)
 }
 
 /// 200 with a body and its ETag.

@@ -4,8 +4,11 @@ pub mod call;
 pub mod idempotency;
 pub mod page;
 pub mod problem;
+pub mod projects;
 pub mod requests;
 pub mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod view;
 

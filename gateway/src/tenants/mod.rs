@@ -25,7 +25,7 @@ pub use admin_token::{
 };
 pub use api_key::{CreatedApiKey, authenticate_api_key, create_api_key, revoke_api_key};
 pub use permission::{Operation, Permission};
-pub use project::{CreateProject, Project, create_project, delete_project};
+pub use project::{Project, UpdateProject, create_project, delete_project, project, projects, update_project};
 pub use role::Role;
 pub use scope::{DialectFamily, Scope};
 pub use tenant::{Status, Tenant, UpdateTenant, create_tenant, delete_tenant, tenant, tenants, update_tenant};

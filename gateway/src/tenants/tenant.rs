@@ -126,7 +126,8 @@ pub async fn create_tenant(change: Change<'_>, tenant: &Tenant) -> Result<()> {
     work.await.map_err(name_is_taken)
 }
 
-/// Changes a tenant, as it is after that. `expected` is the version that the caller has seen.
+/// Changes a tenant, as it is after that. `expected` is the version that the caller has seen. What is as asked for already
+/// gets no new version.
 ///
 /// # Errors
 /// `NotFound`; `PreconditionFailed` when it has another version by now; `Conflict` when the name is taken; `Invalid` for a
@@ -184,21 +185,25 @@ async fn alter(
     change
         .commit(move |tx| {
             Box::pin(async move {
-                let mut row = tx.tenant_for_change(&id).await?.ok_or_else(|| missing("tenant"))?;
-                super::check_version(row.version, expected)?;
-                let before = Tenant::from(row.clone());
+                let before = tx.tenant_for_change(&id).await?.ok_or_else(|| missing("tenant"))?;
+                super::check_version(before.version, expected)?;
+                let mut row = before.clone();
                 how(&mut row)?;
+                if row == before {
+                    return Ok((Tenant::from(before), None));
+                }
                 tx.tenant_update(&row, now).await?;
                 (row.version, row.updated_at) = (row.version + 1, now);
-                let after = Tenant::from(row);
+                let (before, after) = (Tenant::from(before), Tenant::from(row));
                 let record = Record::new(action, Some(&id), ("tenant", id.as_str())).before(&before).after(&after);
-                Ok((after, record))
+                Ok((after, Some(record)))
             })
         })
         .await
 }
 
-fn name_is_taken(error: Error) -> Error {
+/// A conflict that is about the name, said so.
+pub(super) fn name_is_taken(error: Error) -> Error {
     match error.kind {
         ErrorKind::Conflict => error.about("name"),
         _ => error,

@@ -2,12 +2,13 @@
 
 mod audit;
 mod owners;
+mod projects;
 mod requests;
 mod whole;
 
 use super::{NewRequest, Store};
 use crate::auth::Principal;
-use crate::id::{RequestId, TenantId};
+use crate::id::{ProjectId, RequestId, TenantId};
 use crate::quota::Limits;
 
 const SOME: Limits = Limits { requests_per_minute: Some(1), tokens_per_minute: None, concurrent_requests: Some(3) };
@@ -37,6 +38,24 @@ async fn change_tenant(
     work.await.unwrap()
 }
 
+/// Changes a project as the domain does; `false` when the tenant has none of that id.
+async fn change_project(
+    store: &Store,
+    (tenant, id): (&TenantId, &ProjectId),
+    now: i64,
+    how: impl FnOnce(&mut super::ProjectRow) + Send + 'static,
+) -> crate::error::Result<bool> {
+    let (tenant, id) = (tenant.clone(), id.clone());
+    let work = store.transaction(move |tx| {
+        Box::pin(async move {
+            let Some(mut row) = tx.project_for_change(&tenant, &id).await? else { return Ok(false) };
+            how(&mut row);
+            tx.project_update(&row, now).await.map(|()| true)
+        })
+    });
+    work.await
+}
+
 fn request_of(who: &Principal) -> NewRequest {
     NewRequest {
         id: RequestId::new(),
@@ -56,12 +75,13 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("../alone.rs"),
     include_str!("../audit.rs"),
     include_str!("../door.rs"),
     include_str!("../keys.rs"),
     include_str!("../ledger.rs"),
+    include_str!("../projects.rs"),
     include_str!("../requests.rs"),
     include_str!("../schema.rs"),
     include_str!("../tenants.rs"),
@@ -73,6 +93,7 @@ fn every_method_is_called_here() {
     let tests = [
         include_str!("audit.rs"),
         include_str!("owners.rs"),
+        include_str!("projects.rs"),
         include_str!("requests.rs"),
         include_str!("whole.rs"),
         include_str!("mod.rs"),
@@ -90,7 +111,7 @@ fn every_method_is_called_here() {
 #[test]
 fn no_statement_changes_or_removes_what_was_recorded() {
     for source in SOURCES {
-        for table in ["ledger_entries", "usage_records", "audit_log", "requests", "tenants"] {
+        for table in ["ledger_entries", "usage_records", "audit_log", "requests", "tenants", "projects"] {
             assert!(!source.contains(&format!("DELETE FROM {table}")), "{table}");
         }
         for table in ["ledger_entries", "usage_records", "audit_log"] {
