@@ -49,6 +49,16 @@ pub fn operators(app: &Arc<App>) -> Router {
             "/admin/v1/tenants/{tenant_id}/projects/{project_id}",
             get(admin::projects::get).patch(admin::projects::update).delete(admin::projects::delete),
         )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/service-accounts",
+            get(admin::service_accounts::list).post(admin::service_accounts::create),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/service-accounts/{service_account_id}",
+            get(admin::service_accounts::get)
+                .patch(admin::service_accounts::update)
+                .delete(admin::service_accounts::delete),
+        )
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(admin::openapi))

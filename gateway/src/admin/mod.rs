@@ -6,6 +6,7 @@ pub mod page;
 pub mod problem;
 pub mod projects;
 pub mod requests;
+pub mod service_accounts;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;

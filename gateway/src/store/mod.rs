@@ -35,6 +35,7 @@ mod ledger;
 mod projects;
 mod requests;
 mod schema;
+mod service_accounts;
 mod tenants;
 
 #[cfg(test)]
@@ -51,4 +52,5 @@ pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminTok
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
 pub use projects::{ProjectFilter, ProjectRow};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
+pub use service_accounts::{ServiceAccountFilter, ServiceAccountRow};
 pub use tenants::{LimitColumns, TenantFilter, TenantRow};

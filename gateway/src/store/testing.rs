@@ -3,7 +3,7 @@
 use super::Store;
 use crate::auth::Principal;
 use crate::config::Config;
-use crate::id::{KeyId, ProjectId, TenantId};
+use crate::id::{KeyId, ProjectId, ServiceAccountId, TenantId};
 use crate::quota::Limits;
 use crate::tenants::{Role, Scope};
 use sqlx::postgres::PgConnectOptions;
@@ -138,4 +138,25 @@ pub(crate) async fn audit_records(store: &Store, target: &str) -> Vec<(String, s
         .await
         .unwrap();
     rows.into_iter().map(|(action, record)| (action, serde_json::from_str(&record).unwrap())).collect()
+}
+
+/// Makes an API key or access key a service account's.
+pub(crate) async fn give_to(store: &Store, key: &KeyId, account: &ServiceAccountId) {
+    let (key, account) = (key.clone(), account.clone());
+    let work = store.transaction(move |tx| {
+        Box::pin(async move {
+            let mut done = 0;
+            done += on!(tx.connection(), c => query(
+                "UPDATE api_keys SET service_account_id = $2 WHERE id = $1", [&key, &account],
+            ).execute(c).await.map(|done| done.rows_affected()))
+            .unwrap();
+            done += on!(tx.connection(), c => query(
+                "UPDATE access_keys SET service_account_id = $2 WHERE id = $1", [&key, &account],
+            ).execute(c).await.map(|done| done.rows_affected()))
+            .unwrap();
+            assert_eq!(done, 1, "no key {key}");
+            Ok(())
+        })
+    });
+    work.await.unwrap();
 }

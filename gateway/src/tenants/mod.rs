@@ -8,10 +8,12 @@ mod access_key;
 mod admin_token;
 mod api_key;
 mod bearer;
+mod issuer;
 mod permission;
 mod project;
 mod role;
 mod scope;
+mod service_account;
 mod tenant;
 
 use crate::clock::{Clock, Micros};
@@ -24,10 +26,15 @@ pub use admin_token::{
     revoke_admin_token,
 };
 pub use api_key::{CreatedApiKey, authenticate_api_key, create_api_key, revoke_api_key};
+pub use issuer::Issuer;
 pub use permission::{Operation, Permission};
 pub use project::{Project, UpdateProject, create_project, delete_project, project, projects, update_project};
 pub use role::Role;
 pub use scope::{DialectFamily, Scope};
+pub use service_account::{
+    CreateServiceAccount, FederatedIdentity, ServiceAccount, UpdateServiceAccount, create_service_account,
+    delete_service_account, service_account, service_accounts, update_service_account,
+};
 pub use tenant::{Status, Tenant, UpdateTenant, create_tenant, delete_tenant, tenant, tenants, update_tenant};
 
 /// What people call a tenant, project or credential: 1 to 64 characters, none of them a control character, no white

@@ -4,11 +4,12 @@ mod audit;
 mod owners;
 mod projects;
 mod requests;
+mod service_accounts;
 mod whole;
 
 use super::{NewRequest, Store};
 use crate::auth::Principal;
-use crate::id::{ProjectId, RequestId, TenantId};
+use crate::id::{KeyId, ProjectId, RequestId, TenantId};
 use crate::quota::Limits;
 
 const SOME: Limits = Limits { requests_per_minute: Some(1), tokens_per_minute: None, concurrent_requests: Some(3) };
@@ -56,6 +57,15 @@ async fn change_project(
     work.await
 }
 
+fn api_key(expires_at: Option<i64>) -> super::NewApiKey {
+    let (id, name, digest) = (KeyId::new(), "k".into(), "d1".into());
+    super::NewApiKey { id, name, digest, pepper_version: 1, created_at: 1, expires_at }
+}
+
+fn access_key(expires_at: Option<i64>) -> super::NewAccessKey {
+    super::NewAccessKey { id: KeyId::new(), name: "k".into(), sealed_secret: "s1".into(), created_at: 1, expires_at }
+}
+
 fn request_of(who: &Principal) -> NewRequest {
     NewRequest {
         id: RequestId::new(),
@@ -75,7 +85,7 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     include_str!("../alone.rs"),
     include_str!("../audit.rs"),
     include_str!("../door.rs"),
@@ -84,6 +94,7 @@ const SOURCES: [&str; 10] = [
     include_str!("../projects.rs"),
     include_str!("../requests.rs"),
     include_str!("../schema.rs"),
+    include_str!("../service_accounts.rs"),
     include_str!("../tenants.rs"),
     include_str!("../dialect.rs"),
 ];
@@ -95,6 +106,7 @@ fn every_method_is_called_here() {
         include_str!("owners.rs"),
         include_str!("projects.rs"),
         include_str!("requests.rs"),
+        include_str!("service_accounts.rs"),
         include_str!("whole.rs"),
         include_str!("mod.rs"),
     ];
@@ -111,7 +123,9 @@ fn every_method_is_called_here() {
 #[test]
 fn no_statement_changes_or_removes_what_was_recorded() {
     for source in SOURCES {
-        for table in ["ledger_entries", "usage_records", "audit_log", "requests", "tenants", "projects"] {
+        for table in
+            ["ledger_entries", "usage_records", "audit_log", "requests", "tenants", "projects", "service_accounts"]
+        {
             assert!(!source.contains(&format!("DELETE FROM {table}")), "{table}");
         }
         for table in ["ledger_entries", "usage_records", "audit_log"] {

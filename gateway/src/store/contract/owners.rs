@@ -1,6 +1,6 @@
 //! Tenants and credentials.
 
-use super::{SOME, change_project, change_tenant, create_tenant};
+use super::{SOME, access_key, api_key, change_project, change_tenant, create_tenant};
 use crate::error::ErrorKind;
 use crate::id::{AdminTokenId, KeyId, TenantId};
 use crate::quota::Limits;
@@ -48,15 +48,6 @@ async fn a_tenants_status_and_limits_change_and_nobody_elses() {
         assert_eq!((row.status.as_str(), Limits::from(row.limits)), ("active", SOME));
     })
     .await;
-}
-
-fn api_key(expires_at: Option<i64>) -> NewApiKey {
-    let (id, name, digest) = (KeyId::new(), "k".into(), "d1".into());
-    NewApiKey { id, name, digest, pepper_version: 1, created_at: 1, expires_at }
-}
-
-fn access_key(expires_at: Option<i64>) -> NewAccessKey {
-    NewAccessKey { id: KeyId::new(), name: "k".into(), sealed_secret: "s1".into(), created_at: 1, expires_at }
 }
 
 #[tokio::test]
