@@ -14,7 +14,8 @@ use utoipa::{Modify, OpenApi};
         description = "Chat completions in OpenAI's dialect, also under `/openai`, and Converse in Bedrock's. Every \
                        reply carries `x-request-id`, on Bedrock's paths also `x-amzn-RequestId`. Answers name their \
                        engine in `x-caprock-engine`, and in `x-caprock-stand-in` the model that stands in for the one \
-                       asked for. Refusals worth a retry carry `retry-after`, `retry-after-ms` and, on Bedrock's \
+                       asked for; those of a model on its way out carry `deprecation` (RFC 9745) and, once its end is \
+                       decided, `sunset` (RFC 8594). Refusals worth a retry carry `retry-after`, `retry-after-ms` and, on Bedrock's \
                        paths, `x-amz-retry-after`.",
     ),
     paths(

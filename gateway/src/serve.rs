@@ -125,7 +125,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
 
 fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let clock = Clock::System;
-    let secrets = Secrets::load(&config.gateway.state_dir)?;
+    let secrets = Secrets::load(&config.gateway.state_dir, &config.secrets)?;
     let metrics = Metrics::default();
     Ok(Arc::new(App {
         changes: Feed::default(),

@@ -1,5 +1,6 @@
 //! Who is calling: credentials in, [`Principal`] out.
 
+pub mod jwt;
 mod principal;
 pub mod sigv4;
 

@@ -1,9 +1,10 @@
 //! Callers, known.
 
 use crate::audit::{Author, AuthorKind};
+use crate::catalog::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, RequestId, TenantId};
-use crate::quota::Limits;
+use crate::quota::Hierarchy;
 use crate::tenants::{AdminPrincipal, Issuer, Permission, Role, Scope};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,8 +18,10 @@ pub struct Principal {
     pub project: ProjectId,
     /// The credential's public id.
     pub key: KeyId,
-    /// In force for the tenant.
-    pub limits: Limits,
+    /// In force for the tenant, the project and the key.
+    pub limits: Hierarchy,
+    /// Models that it may call.
+    pub access: Arc<Access>,
     /// What its holder may do.
     pub role: Role,
     /// What the credential is narrowed to.

@@ -5,10 +5,12 @@ use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
+use crate::quota::Hierarchy;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewAccessKey, Store};
 use rand::RngExt;
 use rand::distr::{Alphanumeric, SampleString};
+use std::sync::Arc;
 
 /// Begins every access key id.
 const PREFIX: &str = "CKIA";
@@ -76,9 +78,10 @@ pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_
         tenant: row.owner.tenant_id,
         project: row.owner.project_id,
         key: id,
-        limits: row.owner.limits.into(),
+        limits: Hierarchy::of_tenant(row.owner.limits.into()),
         role: super::stored_role(&row.owner.role)?,
         scope: super::stored_scope(&row.owner.scope)?,
+        access: Arc::default(),
     };
     Ok(AccessKey { principal, secret })
 }

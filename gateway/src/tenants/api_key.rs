@@ -6,8 +6,10 @@ use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
+use crate::quota::Hierarchy;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewApiKey, Store};
+use std::sync::Arc;
 
 const PREFIX: &str = "ck";
 
@@ -63,9 +65,10 @@ pub async fn authenticate_api_key(
             tenant: row.owner.tenant_id,
             project: row.owner.project_id,
             key: id,
-            limits: row.owner.limits.into(),
+            limits: Hierarchy::of_tenant(row.owner.limits.into()),
             role: super::stored_role(&row.owner.role)?,
             scope: super::stored_scope(&row.owner.scope)?,
+            access: Arc::default(),
         }),
         Some(_) | None => Err(bad_key()),
     }
