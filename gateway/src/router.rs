@@ -59,6 +59,27 @@ pub fn operators(app: &Arc<App>) -> Router {
                 .patch(admin::service_accounts::update)
                 .delete(admin::service_accounts::delete),
         )
+        .route("/admin/v1/tenants/{tenant_id}/limits", get(admin::limits::of_tenant).put(admin::limits::set_of_tenant))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}/limits",
+            get(admin::limits::of_project).put(admin::limits::set_of_project),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}/limits",
+            get(admin::limits::of_api_key).put(admin::limits::set_of_api_key),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/limits",
+            get(admin::limits::of_access_key).put(admin::limits::set_of_access_key),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/model-access",
+            get(admin::model_access::of_tenant).put(admin::model_access::set_of_tenant),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}/model-access",
+            get(admin::model_access::of_project).put(admin::model_access::set_of_project),
+        )
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(admin::openapi))

@@ -2,6 +2,8 @@
 
 pub mod call;
 pub mod idempotency;
+pub mod limits;
+pub mod model_access;
 pub mod page;
 pub mod problem;
 pub mod projects;

@@ -139,6 +139,14 @@ impl Gateway {
         making.api_key((&self.acme.tenant, &self.acme.project), role, scope).await
     }
 
+    /// A SigV4 access key of acme's project; its id.
+    pub(crate) async fn access_key(&self) -> KeyId {
+        let owner = (&self.acme.tenant, &self.acme.project);
+        let credential = credential(Role::TenantDeveloper);
+        let made = tenants::create_access_key(&self.store, &self.secrets, &Clock::System, owner, credential);
+        made.await.unwrap().id
+    }
+
     /// The audit log's entries about a target, oldest first: action and whole record.
     pub(crate) async fn logged(&self, target: &str) -> Vec<(String, Value)> {
         testing::audit_records(&self.store, target).await

@@ -1,8 +1,10 @@
 //! Projects: a tenant's unit of keys, limits and reports.
 
+use super::limits::check_limits;
 use super::tenant::name_is_taken;
-use super::{Name, check_version, found, missing};
+use super::{Name, access_column, check_version, found, missing, stored_access};
 use crate::audit::{Change, Record};
+use crate::catalog::ModelAccess;
 use crate::clock::Micros;
 use crate::error::Result;
 use crate::id::{ProjectId, TenantId};
@@ -22,6 +24,8 @@ pub struct Project {
     pub name: Name,
     /// Its own, in force for all its requests together.
     pub limits: Limits,
+    /// Models that its credentials may call.
+    pub model_access: ModelAccess,
     /// Counts its changes, from 1.
     pub version: i64,
     /// µs since 1970.
@@ -39,14 +43,16 @@ pub struct UpdateProject {
     pub name: Option<Name>,
     /// All three.
     pub limits: Option<Limits>,
+    /// The whole list.
+    pub model_access: Option<ModelAccess>,
 }
 
 impl Project {
-    /// A new one, without limits of its own; not stored yet.
+    /// A new one, that narrows nothing; not stored yet.
     pub fn new(tenant: TenantId, name: Name, now: Micros) -> Project {
-        let (limits, version) = (Limits::default(), 1);
-        let (created_at, updated_at, deleted_at) = (now, now, None);
-        Project { id: ProjectId::new(), tenant, name, limits, version, created_at, updated_at, deleted_at }
+        let (id, limits, model_access) = (ProjectId::new(), Limits::default(), ModelAccess::ALL);
+        let (version, created_at, updated_at, deleted_at) = (1, now, now, None);
+        Project { id, tenant, name, limits, model_access, version, created_at, updated_at, deleted_at }
     }
 }
 
@@ -57,6 +63,7 @@ impl From<ProjectRow> for Project {
             tenant: row.tenant_id,
             name: Name::stored(row.name),
             limits: row.limits.into(),
+            model_access: stored_access(row.model_access.as_deref()),
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -108,20 +115,28 @@ pub async fn create_project(change: Change<'_>, project: &Project) -> Result<()>
 ///
 /// # Errors
 /// `NotFound`; `PreconditionFailed` when it has another version by now; `Conflict` when the name is taken; `Invalid` for a
-/// limit beyond 2⁶³ − 1; those of the store.
+/// limit beyond 2⁵³; those of the store.
 pub async fn update_project(
     change: Change<'_>,
     (tenant, id): (&TenantId, &ProjectId),
     update: UpdateProject,
     expected: Option<i64>,
 ) -> Result<Project> {
-    let action = if update.limits.is_some() { "project.limits" } else { "project.update" };
+    let action = match (update.limits, &update.model_access) {
+        (Some(_), _) => "project.limits",
+        (None, Some(_)) => "project.model_access",
+        (None, None) => "project.update",
+    };
     let work = alter(change, (tenant, id), action, expected, move |row| {
         if let Some(name) = update.name {
             row.name = name.as_str().to_owned();
         }
         if let Some(limits) = update.limits {
+            check_limits(&limits, "")?;
             row.limits = limits.try_into()?;
+        }
+        if let Some(access) = update.model_access {
+            row.model_access = access_column(&access)?;
         }
         Ok(())
     });

@@ -1,6 +1,7 @@
 //! What every method of the store promises, on both engines.
 
 mod audit;
+mod limits;
 mod owners;
 mod projects;
 mod requests;
@@ -85,12 +86,13 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("../alone.rs"),
     include_str!("../audit.rs"),
     include_str!("../door.rs"),
     include_str!("../keys.rs"),
     include_str!("../ledger.rs"),
+    include_str!("../limits.rs"),
     include_str!("../projects.rs"),
     include_str!("../requests.rs"),
     include_str!("../schema.rs"),
@@ -103,6 +105,7 @@ const SOURCES: [&str; 11] = [
 fn every_method_is_called_here() {
     let tests = [
         include_str!("audit.rs"),
+        include_str!("limits.rs"),
         include_str!("owners.rs"),
         include_str!("projects.rs"),
         include_str!("requests.rs"),
