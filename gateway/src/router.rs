@@ -6,6 +6,7 @@ mod unread;
 
 use crate::api::{bedrock, openai};
 use crate::app::App;
+use crate::openapi::page;
 use crate::{admin, health};
 use axum::Router;
 use axum::extract::Extension;
@@ -30,7 +31,7 @@ pub fn data(app: &Arc<App>) -> Router {
         .route("/foundation-models", get(bedrock::models::list));
 
     let with_bodies = layers::bound_requests(inference.merge(models), app.config.gateway.max_requests);
-    let routes = with_bodies.merge(probes());
+    let routes = with_bodies.route("/openapi.json", get(page::inference_description)).merge(docs()).merge(probes());
     layers::around(routes, edge(app, Surface::of_data_path)).with_state(app.clone())
 }
 
@@ -82,9 +83,21 @@ pub fn operators(app: &Arc<App>) -> Router {
         )
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/metrics", get(admin::metrics))
-        .route("/openapi.json", get(admin::openapi))
+        .route("/openapi.json", get(page::admin_description))
+        .merge(docs())
         .merge(probes());
     layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
+}
+
+/// The page that shows `/openapi.json`.
+fn docs() -> Router<Arc<App>> {
+    Router::new()
+        .route("/docs", get(page::page))
+        .route("/docs/", get(page::without_slash))
+        .route("/docs/page.js", get(page::script))
+        .route("/docs/swagger-ui-bundle.js", get(page::swagger_ui_script))
+        .route("/docs/swagger-ui.css", get(page::swagger_ui_style))
+        .route("/docs/favicon-32x32.png", get(page::icon))
 }
 
 fn probes() -> Router<Arc<App>> {

@@ -123,7 +123,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     Ok(())
 }
 
-fn build(config: Config, store: Store) -> Result<Arc<App>> {
+pub(crate) fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let clock = Clock::System;
     let secrets = Secrets::load(&config.gateway.state_dir, &config.secrets)?;
     let metrics = Metrics::default();

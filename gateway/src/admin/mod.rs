@@ -7,6 +7,7 @@ pub mod model_access;
 pub mod page;
 pub mod problem;
 pub mod projects;
+pub mod refusals;
 pub mod requests;
 pub mod service_accounts;
 pub mod tenants;
@@ -17,7 +18,6 @@ pub mod view;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::openapi;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
@@ -36,15 +36,4 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let text = app.metrics.encode().map_err(Error::internal)?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
-}
-
-/// This API's description.
-#[utoipa::path(
-    get, path = "/openapi.json", tag = "operations",
-    responses((status = 200, description = "OpenAPI", content_type = "application/json", body = String)),
-    security()
-)]
-pub async fn openapi() -> Result<Response, Failure> {
-    let text = openapi::admin().to_pretty_json().map_err(Error::internal)?;
-    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }

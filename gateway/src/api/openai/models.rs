@@ -1,6 +1,7 @@
 //! The models a caller can name, as OpenAI lists them.
 
 use super::error::Failure;
+use super::refusals::AccessErrors;
 use crate::app::App;
 use crate::auth;
 use crate::catalog::{Offer, Serving, Status};
@@ -15,6 +16,13 @@ use utoipa::ToSchema;
 
 /// Models that answer here and that the caller has access to.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "object": "list",
+    "data": [{
+        "id": "huggingface.smollm2-135m-instruct", "object": "model", "created": 0, "owned_by": "Hugging Face",
+        "name": "SmolLM2 135M", "status": "active", "context_tokens": 8192, "served": true, "stand_in": null,
+    }],
+})))]
 pub struct ModelList {
     /// `list`
     pub object: &'static str,
@@ -24,6 +32,10 @@ pub struct ModelList {
 
 /// One model.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "amazon.nova-lite-v1:0", "object": "model", "created": 0, "owned_by": "Amazon", "name": "Nova Lite",
+    "status": "active", "context_tokens": 8192, "served": true, "stand_in": "huggingface.smollm2-135m-instruct",
+})))]
 pub struct ModelView {
     /// As callers name it.
     pub id: String,
@@ -53,9 +65,8 @@ pub struct ModelView {
 #[utoipa::path(
     get, path = "/v1/models", operation_id = "list_models", tag = "openai",
     responses(
-        (status = 200, body = ModelList),
-        (status = 401, description = "No valid credential", body = super::wire::ErrorBody),
-        (status = 503, description = "This gateway is full", body = super::wire::ErrorBody),
+        (status = 200, description = "The list", body = ModelList),
+        AccessErrors,
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]
@@ -69,12 +80,11 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Result<Json<
 /// One model or alias of the catalog, whether or not anything serves it here.
 #[utoipa::path(
     get, path = "/v1/models/{model}", operation_id = "get_model", tag = "openai",
-    params(("model" = String, Path, description = "As `/v1/models` names it")),
+    params(("model" = String, Path, description = "As `/v1/models` names it", example = "huggingface.smollm2-135m-instruct")),
     responses(
-        (status = 200, body = ModelView),
-        (status = 401, description = "No valid credential", body = super::wire::ErrorBody),
+        (status = 200, description = "The model", body = ModelView),
+        AccessErrors,
         (status = 404, description = "Not in the catalog, or not accessible with this credential", body = super::wire::ErrorBody),
-        (status = 503, description = "This gateway is full", body = super::wire::ErrorBody),
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]
