@@ -1,6 +1,6 @@
+use super::*;
 use crate::admin::testing::{Gateway, Key, Reply};
-use crate::id::{KeyId, ProjectId, TenantId};
-use crate::tenants::{Operation, Role, Scope};
+use crate::tenants::{Operation, Role};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -188,22 +188,45 @@ async fn what_counts_here_is_shown_to_whoever_may_read_usage() {
     let acme = &gateway.acme;
     let path = projects(&acme.tenant, acme.project.as_str());
     gateway.put(&path, &acme.admin.text, json!({"requests_per_minute": 3})).await.expect(200);
-    // It is no model of this gateway, but it was asked for: the request counts.
-    let body = json!({"model": "amazon.nova-lite-v1:0", "messages": [{"role": "user", "content": "Hi"}]});
-    let asked = gateway.data_call(Method::POST, "/v1/chat/completions", &acme.developer.text).json(body).send().await;
-    assert!(asked.status.is_client_error(), "{asked:?}");
-
     let here =
         |view: &Value, at: usize| view["effective"]["requests_per_minute"]["considered"][at]["on_this_replica"].clone();
     let view = gateway.get(&path, &acme.developer.text).await.expect(200);
-    let (tenant, project) = (here(&view, 0), here(&view, 1));
-    let used = project["used"].as_u64().unwrap();
-    assert!(used > 0, "{view}");
-    assert_eq!(
-        (&tenant, &project),
-        (&json!({"used": used, "remaining": null}), &json!({"used": used, "remaining": 3 - used}))
-    );
-    let scope = Scope { operations: [Operation::Administer].into(), ..Scope::default() };
+    assert_eq!(here(&view, 0), json!({"used": 0, "remaining": null}));
+    assert_eq!(here(&view, 1), json!({"used": 0, "remaining": 3}));
+    let scope = tenants::Scope { operations: [Operation::Administer].into(), ..tenants::Scope::default() };
     let narrowed = gateway.acme_key(Role::TenantAdmin, &scope).await;
     assert_eq!(here(&gateway.get(&path, &narrowed.text).await.expect(200), 1), Value::Null);
+}
+
+#[test]
+fn each_limit_shows_what_counts_against_it_at_each_level() {
+    let (tenant, project) = (TenantId::new(), ProjectId::new());
+    let limits = |requests, tokens, running| Limits {
+        requests_per_minute: Some(requests),
+        tokens_per_minute: Some(tokens),
+        concurrent_requests: Some(running),
+    };
+    let limits = Hierarchy { tenant: limits(9, 100, 4), project: limits(5, 300, 1), key: Limits::default() };
+    let chain =
+        Chain { level: Level::Project, tenant: &tenant, project: Some(&project), key: None, limits, version: 1 };
+    let usage = Usage {
+        tenant: InUse { requests: 7, tokens: 80, held_tokens: 30, running: 3 },
+        project: Some(InUse { requests: 6, tokens: 50, held_tokens: 20, running: 1 }),
+        key: None,
+    };
+    let decision = quota::effective(&limits);
+    let shown = |which, decision: &Decision| {
+        let view = effective_limit(&chain, which, decision, Some(&usage));
+        let of_level = |level: &LevelLimit| {
+            let here = level.on_this_replica.as_ref().unwrap();
+            (level.limit, here.used, here.remaining)
+        };
+        (view.limit, view.considered.iter().map(of_level).collect::<Vec<_>>())
+    };
+    let requests = shown(Limit::RequestsPerMinute, &decision.requests_per_minute);
+    assert_eq!(requests, (Some(5), vec![(Some(9), 7, Some(2)), (Some(5), 6, Some(0))]), "never below nothing");
+    let tokens = shown(Limit::TokensPerMinute, &decision.tokens_per_minute);
+    assert_eq!(tokens, (Some(100), vec![(Some(100), 80, Some(20)), (Some(300), 50, Some(250))]));
+    let running = shown(Limit::Concurrency, &decision.concurrent_requests);
+    assert_eq!(running, (Some(1), vec![(Some(4), 3, Some(1)), (Some(1), 1, Some(0))]));
 }
