@@ -175,7 +175,8 @@ pub(super) struct Rotate {
 pub(super) async fn run(command: AdminToken) -> Result<(), String> {
     match command {
         AdminToken::Create(Create { name, role, scope, expiry, common }) => {
-            let mut body = Map::from_iter([("name".to_owned(), json!(name)), ("role".to_owned(), json!(role.as_str()))]);
+            let mut body =
+                Map::from_iter([("name".to_owned(), json!(name)), ("role".to_owned(), json!(role.as_str()))]);
             let whole = json!({ "operations": ["read_usage", "administer"] });
             body.extend(scope.is_given().then(|| ("scope".to_owned(), scope.over(&whole))));
             body.extend(expiry.value()?.map(|at| ("expires_at".to_owned(), at)));

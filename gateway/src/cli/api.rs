@@ -140,7 +140,9 @@ impl Api {
         }
         let things: Vec<Value> = all.data.iter().map(|raw| value(raw.get().as_bytes())).collect::<Result<_, _>>()?;
         let text = match &self.output.field {
-            Some(name) => things.iter().map(|thing| Ok(field(thing, name)? + "\n")).collect::<Result<String, String>>()?,
+            Some(name) => {
+                things.iter().map(|thing| Ok(field(thing, name)? + "\n")).collect::<Result<String, String>>()?
+            }
             None => table::of_many(columns, &things),
         };
         print(&text)?;

@@ -35,7 +35,8 @@ async fn a_tenant_is_found_by_name_or_taken_by_id() {
 
 #[test]
 fn a_field_is_named_with_dots() {
-    let thing = json!({"id": "a", "scope": {"models": ["x", "y"]}, "limits": {"requests_per_minute": 5}, "data": [{"n": 1}]});
+    let thing =
+        json!({"id": "a", "scope": {"models": ["x", "y"]}, "limits": {"requests_per_minute": 5}, "data": [{"n": 1}]});
     for (name, text) in [("id", "a"), ("scope.models", "x,y"), ("limits.requests_per_minute", "5"), ("data.0.n", "1")] {
         assert_eq!(field(&thing, name).unwrap(), text);
     }

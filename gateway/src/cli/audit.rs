@@ -278,7 +278,7 @@ fn up_to(head: &AuditMarkView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::Desk;
+    use crate::admin::desk::Desk;
     use crate::router;
     use crate::store::testing::execute;
     use clap::Parser;
@@ -346,11 +346,7 @@ mod tests {
     #[tokio::test]
     async fn verify_believes_neither_the_database_nor_the_gateway_alone() {
         let (desk, url) = desk().await;
-        let connection = || Connection {
-            admin_url: url.clone(),
-            admin_token: Some(desk.root.clone()),
-            ca_file: None,
-        };
+        let connection = || Connection { admin_url: url.clone(), admin_token: Some(desk.root.clone()), ca_file: None };
         let client = Client::new(connection()).unwrap();
         let verdict = of_gateway(&client).await.unwrap();
         let gateway = verdict.gateway.as_ref().unwrap();

@@ -123,7 +123,9 @@ pub(super) async fn run(command: Limit) -> Result<(), String> {
         }
         Limit::Set(Set { level, limits, common }) => {
             if !limits.is_given() {
-                return Err("nothing to set: give --requests-per-minute, --tokens-per-minute or --concurrent-requests".into());
+                return Err(
+                    "nothing to set: give --requests-per-minute, --tokens-per-minute or --concurrent-requests".into()
+                );
             }
             let api = Api::new(common)?;
             let path = path(&api, &level).await?;

@@ -8,6 +8,7 @@ mod confirm;
 mod credential;
 mod doctor;
 mod limit;
+mod model;
 mod model_access;
 mod project;
 mod request;
@@ -88,6 +89,9 @@ enum Command {
     /// Limits of tenants, projects and keys, and which of them wins.
     #[command(subcommand)]
     Limit(limit::Limit),
+    /// The catalog: models, prices, aliases, deprecations.
+    #[command(subcommand)]
+    Model(model::Model),
     /// Which models a tenant or a project may call.
     #[command(subcommand)]
     ModelAccess(model_access::ModelAccess),
@@ -154,6 +158,7 @@ async fn execute(cli: Cli) -> Result<(), String> {
         Command::AccessKey(command) => credential::run(Kind::AccessKey, command).await,
         Command::ServiceAccount(command) => service_account::run(command).await,
         Command::Limit(command) => limit::run(command).await,
+        Command::Model(command) => model::run(command).await,
         Command::ModelAccess(command) => model_access::run(command).await,
         Command::Usage(command) => usage::run(*command).await,
         Command::Request(command) => request::run(command).await,
@@ -206,3 +211,6 @@ fn log_to_stderr(format: LogFormat) {
         LogFormat::Json => subscriber.json().init(),
     }
 }
+
+#[cfg(test)]
+mod tests;

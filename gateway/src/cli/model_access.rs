@@ -68,7 +68,9 @@ pub(super) async fn run(command: ModelAccess) -> Result<(), String> {
             api.show_as(&api.client.read(&path).await?, words)
         }
         // With --none the list is empty.
-        ModelAccess::Set(Set { level, models, none: _, common }) => put(common, &level, &json!({ "models": models })).await,
+        ModelAccess::Set(Set { level, models, none: _, common }) => {
+            put(common, &level, &json!({ "models": models })).await
+        }
         ModelAccess::Clear(Clear { level, common }) => put(common, &level, &json!({ "models": null })).await,
     }
 }
@@ -90,7 +92,8 @@ async fn path(api: &Api, level: &Level) -> Result<String, String> {
 
 fn words(view: &Value) -> String {
     let levels = view["effective"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let rows: Vec<Vec<String>> = levels.iter().map(|level| vec![plain(&level["level"]), models(&level["models"])]).collect();
+    let rows: Vec<Vec<String>> =
+        levels.iter().map(|level| vec![plain(&level["level"]), models(&level["models"])]).collect();
     let mut text = table::table(&["level", "models"], &rows);
     let verdict = &view["verdict"];
     if !verdict.is_null() {

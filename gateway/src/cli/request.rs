@@ -85,7 +85,9 @@ pub(super) async fn run(command: Request) -> Result<(), String> {
         Request::Show(Show { id, tenant, common }) => {
             let api = Api::new(common)?;
             let path = match tenant {
-                Some(tenant) => format!("/admin/v1/tenants/{}/requests/{}", segment(&api.tenant(&tenant).await?), segment(&id)),
+                Some(tenant) => {
+                    format!("/admin/v1/tenants/{}/requests/{}", segment(&api.tenant(&tenant).await?), segment(&id))
+                }
                 None => format!("/admin/v1/requests/{}", segment(&id)),
             };
             api.show_as(&api.client.read(&path).await?, text)

@@ -9,6 +9,7 @@ enum Kind {
     Text,
     Time,
     Usd,
+    Price,
 }
 
 /// One column, or one field: its name, and where its value is.
@@ -35,6 +36,11 @@ impl Column {
         Column { name, pointer, kind: Kind::Usd }
     }
 
+    /// A price in pico-USD per token, shown as dollars for a million.
+    pub(super) const fn price(name: &'static str, pointer: &'static str) -> Column {
+        Column { name, pointer, kind: Kind::Price }
+    }
+
     /// Where its values are.
     pub(super) const fn pointer(&self) -> &'static str {
         self.pointer
@@ -47,6 +53,7 @@ impl Column {
             (_, Value::Null) => None,
             (Kind::Time, Value::String(time)) => Some(units::to_the_second(time)),
             (Kind::Usd, Value::Number(amount)) => amount.as_i64().map(units::usd),
+            (Kind::Price, Value::Number(price)) => price.as_i64().map(units::usd_per_million),
             (_, value) => Some(plain(value)),
         }
     }

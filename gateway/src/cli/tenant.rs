@@ -124,8 +124,7 @@ pub(super) async fn run(command: Tenant) -> Result<(), String> {
                 Status::Active => "active".to_owned(),
                 Status::Suspended => "suspended".to_owned(),
             });
-            let query =
-                [("name", name), ("status", status), ("with_deleted", with_deleted.then(|| "true".to_owned()))];
+            let query = [("name", name), ("status", status), ("with_deleted", with_deleted.then(|| "true".to_owned()))];
             Api::new(common)?.list(PATH, &query, &paging, LIST).await
         }
         Tenant::Show(One { tenant, common }) => {

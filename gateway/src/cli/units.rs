@@ -15,6 +15,32 @@ pub(super) fn usd(nanousd: i64) -> String {
     format!("{sign}${}.{:09}", amount / 1_000_000_000, amount % 1_000_000_000)
 }
 
+/// A price of the API, pico-USD per token, as people compare prices: dollars for a million tokens.
+pub(super) fn usd_per_million(picousd_per_token: i64) -> String {
+    let sign = if picousd_per_token < 0 { "-" } else { "" };
+    let price = picousd_per_token.unsigned_abs();
+    let (whole, rest) = (price / 1_000_000, format!("{:06}", price % 1_000_000));
+    // Cents are always there; what is finer only where it is.
+    let (cents, finer) = rest.split_at(2);
+    format!("{sign}${whole}.{cents}{}", finer.trim_end_matches('0'))
+}
+
+/// Dollars for a million tokens as the API takes a price: pico-USD per token, exactly.
+///
+/// # Errors
+/// Says what is asked for.
+pub(super) fn picousd_per_token(text: &str) -> Result<i64, String> {
+    let refuse = || format!("`{text}` is no price such as 0.06: dollars for a million tokens, at most six decimals");
+    let (whole, decimals) = text.trim_start_matches('$').split_once('.').unwrap_or((text.trim_start_matches('$'), ""));
+    let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || decimals.len() > 6 || !is_digits(whole) || !is_digits(decimals) {
+        return Err(refuse());
+    }
+    let whole: i64 = whole.parse().map_err(|_| refuse())?;
+    let decimals: i64 = format!("{decimals:0<6}").parse().map_err(|_| refuse())?;
+    whole.checked_mul(1_000_000).and_then(|price| price.checked_add(decimals)).ok_or_else(refuse)
+}
+
 /// A time of the API without its fraction of a second; what is no such time stays.
 pub(super) fn to_the_second(time: &str) -> String {
     match time.strip_suffix('Z').and_then(|time| time.split_once('.')) {
@@ -99,10 +125,30 @@ mod tests {
     }
 
     #[test]
-    fn a_length_of_time_is_read_as_people_write_it() {
-        for (text, expected) in
-            [("0s", 0), ("45s", 45), ("30m", 1_800), ("24h", 86_400), ("90d", 7_776_000), ("2w", 1_209_600), ("1h30m", 5_400)]
+    fn a_price_is_dollars_for_a_million_tokens_and_exact_both_ways() {
+        for (picousd, text) in
+            [(0, "$0.00"), (60_000, "$0.06"), (1_000_000, "$1.00"), (37_500, "$0.0375"), (1, "$0.000001")]
         {
+            assert_eq!(usd_per_million(picousd), text);
+            assert_eq!(picousd_per_token(text).unwrap(), picousd);
+        }
+        assert_eq!(picousd_per_token("15"), Ok(15_000_000));
+        for text in ["", "$", ".5", "-1", "1e3", "0.0000001", "1,5", "9223372036855", "0.1.2"] {
+            assert!(picousd_per_token(text).unwrap_err().contains("no price"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_length_of_time_is_read_as_people_write_it() {
+        for (text, expected) in [
+            ("0s", 0),
+            ("45s", 45),
+            ("30m", 1_800),
+            ("24h", 86_400),
+            ("90d", 7_776_000),
+            ("2w", 1_209_600),
+            ("1h30m", 5_400),
+        ] {
             assert_eq!(seconds(text).unwrap(), expected, "{text}");
         }
         for text in ["", "90", "d", "-1d", "1.5h", "90 d", "1y", "99999999999d", "18446744073709551616s", "1dé"] {

@@ -100,7 +100,11 @@ fn words(view: &Value) -> String {
         text += "(the last line is the sum of all groups)\n";
     }
     if let Some(after) = view["next_after"].as_str() {
-        text += &format!("There is more: --from {} --to {} --after {after}\n", table::plain(&view["from"]), table::plain(&view["to"]));
+        text += &format!(
+            "There is more: --from {} --to {} --after {after}\n",
+            table::plain(&view["from"]),
+            table::plain(&view["to"])
+        );
     }
     text
 }

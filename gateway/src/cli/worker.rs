@@ -32,8 +32,6 @@ pub(super) struct List {
 
 pub(super) async fn run(command: Worker) -> Result<(), String> {
     match command {
-        Worker::List(List { common }) => {
-            Api::new(common)?.list_whole("/admin/v1/cluster/workers", LIST).await
-        }
+        Worker::List(List { common }) => Api::new(common)?.list_whole("/admin/v1/cluster/workers", LIST).await,
     }
 }

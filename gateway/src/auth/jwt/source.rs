@@ -96,7 +96,6 @@ async fn read_file(path: &Path) -> Result<Bytes, SourceError> {
 fn client(uri: &Uri, ca_file: Option<&Path>) -> Result<JwksClient, String> {
     let connector = https::connector(uri.scheme_str() == Some("https"), ca_file)?;
     // Fetches are minutes apart: a kept connection would only be found dead.
-    let client =
-        Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
     Ok(client)
 }

@@ -35,13 +35,19 @@ fn development(address: SocketAddr) -> Finding {
 fn configured(certificate: &Path, key: &Path, now: OffsetDateTime) -> Finding {
     let der = match tls::usable_certificate(certificate, key) {
         Ok(der) => der,
-        Err(text) => return Finding::fail("tls", text, "Correct tls.certificate and tls.key: a PEM chain and its key."),
+        Err(text) => {
+            return Finding::fail("tls", text, "Correct tls.certificate and tls.key: a PEM chain and its key.");
+        }
     };
     let named = certificate.display();
     let validity = match X509Certificate::from_der(&der) {
         Ok((_, parsed)) => parsed.validity().clone(),
         Err(error) => {
-            return Finding::fail("tls", format!("{named} can't be read: {error}"), "Give a PEM chain in tls.certificate.");
+            return Finding::fail(
+                "tls",
+                format!("{named} can't be read: {error}"),
+                "Give a PEM chain in tls.certificate.",
+            );
         }
     };
     let (from, until) = (validity.not_before.to_datetime(), validity.not_after.to_datetime());

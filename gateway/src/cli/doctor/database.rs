@@ -19,7 +19,11 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
     if let Some(file) = missing_file(&config.store_url()) {
         // Connecting would make an empty one.
         let text = format!("{} is not there", file.display());
-        return vec![Finding::fail("database", text, "`caprock migrate` or `caprock bootstrap` makes it; store.url says where.")];
+        return vec![Finding::fail(
+            "database",
+            text,
+            "`caprock migrate` or `caprock bootstrap` makes it; store.url says where.",
+        )];
     }
     let store = match Store::connect(config).await {
         Ok(store) => store,
@@ -86,7 +90,8 @@ async fn clock(store: &Store) -> Finding {
 }
 
 fn skew(skew: Micros) -> Finding {
-    let text = format!("{}.{:03} s between this machine and the database", skew.abs() / SECOND, skew.abs() % SECOND / 1_000);
+    let text =
+        format!("{}.{:03} s between this machine and the database", skew.abs() / SECOND, skew.abs() % SECOND / 1_000);
     let hint = "Set both machines' clocks by NTP.";
     match skew.abs() {
         0..=SKEW => Finding::ok("clock", text),
@@ -144,11 +149,13 @@ async fn anchor(store: &Store, state_dir: &Path) -> Finding {
     };
     match anchor.compare(store).await {
         Ok(Comparison::Same) => Finding::ok("audit_anchor", format!("the log ends with entry {}, as seen", seen.seq)),
-        Ok(Comparison::Ahead(end)) => {
-            Finding::ok("audit_anchor", format!("the log ends with entry {}, after entry {} as seen", end.seq, seen.seq))
-        }
+        Ok(Comparison::Ahead(end)) => Finding::ok(
+            "audit_anchor",
+            format!("the log ends with entry {}, after entry {} as seen", end.seq, seen.seq),
+        ),
         Ok(Comparison::Contradicted(end)) => {
-            let text = format!("the log ends with entry {}, and does not go on from entry {} as seen", end.seq, seen.seq);
+            let text =
+                format!("the log ends with entry {}, and does not go on from entry {} as seen", end.seq, seen.seq);
             Finding::fail("audit_anchor", text, delete)
         }
         Err(error) => Finding::fail("audit_anchor", causes(error), "See the database's log."),
@@ -162,7 +169,9 @@ mod tests {
 
     #[test]
     fn a_skew_is_small_large_or_too_large_either_way() {
-        for (micros, status) in [(0, Status::Ok), (SECOND, Status::Ok), (2 * SECOND, Status::Warn), (31 * SECOND, Status::Fail)] {
+        for (micros, status) in
+            [(0, Status::Ok), (SECOND, Status::Ok), (2 * SECOND, Status::Warn), (31 * SECOND, Status::Fail)]
+        {
             assert_eq!(skew(micros).status, status, "{micros}");
             assert_eq!(skew(-micros).status, status, "-{micros}");
         }
@@ -182,7 +191,9 @@ mod tests {
 
     #[test]
     fn a_sqlite_address_is_read_as_a_file() {
-        for (url, file) in [("sqlite:a/b.db", "a/b.db"), ("sqlite:///a/b.db?mode=rwc", "/a/b.db"), ("sqlite:/a.db", "/a.db")] {
+        for (url, file) in
+            [("sqlite:a/b.db", "a/b.db"), ("sqlite:///a/b.db?mode=rwc", "/a/b.db"), ("sqlite:/a.db", "/a.db")]
+        {
             assert_eq!(sqlite_file(url), Some(PathBuf::from(file)));
         }
         assert_eq!(sqlite_file("postgres://host/db"), None);

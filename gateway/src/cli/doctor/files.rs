@@ -24,9 +24,11 @@ fn state_dir(dir: &Path) -> Finding {
             format!("{named}: {error}"),
             "`caprock bootstrap` makes it; gateway.state_dir in the configuration says where.",
         ),
-        Ok(found) if !found.is_dir() => {
-            Finding::fail("state_dir", format!("{named} is no folder"), "Correct gateway.state_dir in the configuration.")
-        }
+        Ok(found) if !found.is_dir() => Finding::fail(
+            "state_dir",
+            format!("{named} is no folder"),
+            "Correct gateway.state_dir in the configuration.",
+        ),
         Ok(found) => match mode(&found) {
             mode if mode & WRITABLE != 0 => Finding::fail(
                 "state_dir",

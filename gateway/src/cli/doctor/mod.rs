@@ -97,7 +97,8 @@ async fn examine(file: Option<&Path>) -> Vec<Finding> {
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(error) => {
-            let hint = "Correct it: nothing else can be checked without it. `--config FILE` or CAPROCK_CONFIG names the file.";
+            let hint =
+                "Correct it: nothing else can be checked without it. `--config FILE` or CAPROCK_CONFIG names the file.";
             return vec![Finding::fail("config", format!("{named}: {}", error.replace('\n', "; ")), hint)];
         }
     };

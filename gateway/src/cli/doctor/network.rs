@@ -61,9 +61,10 @@ fn worker(status: &WorkerStatus, wrong: Option<&str>) -> Finding {
             format!("{named} says that it is a {} worker", info.role.as_str()),
             "Correct its role where it is started, or its place in [[cluster]].",
         ),
-        (None, Some(info)) => {
-            Finding::ok("workers", format!("{named}: engine {}, {} slots, {} running", info.engine, info.slots, info.load.running))
-        }
+        (None, Some(info)) => Finding::ok(
+            "workers",
+            format!("{named}: engine {}, {} slots, {} running", info.engine, info.slots, info.load.running),
+        ),
         (None, None) => Finding::ok("workers", named),
     }
 }
@@ -120,7 +121,11 @@ fn judge(address: SocketAddr, readiness: &Value) -> Finding {
         return Finding::fail("gateway", text, "Something else has the port: change listen.admin, or stop it.");
     }
     let text = format!("{address} is not ready: {}", missing.join(", "));
-    Finding::fail("gateway", text, "accepting: it is stopping; store: its database; upstreams: its workers. See its log.")
+    Finding::fail(
+        "gateway",
+        text,
+        "accepting: it is stopping; store: its database; upstreams: its workers. See its log.",
+    )
 }
 
 /// An address that means all of the machine's is reached at its own.
@@ -152,7 +157,10 @@ mod tests {
     fn a_gateway_is_ready_or_says_what_is_missing() {
         let address = "127.0.0.1:8081".parse().unwrap();
         let judged = |readiness| judge(address, &readiness);
-        assert_eq!(judged(json!({"ready": true, "accepting": true, "store": true, "upstreams": true})).status, Status::Ok);
+        assert_eq!(
+            judged(json!({"ready": true, "accepting": true, "store": true, "upstreams": true})).status,
+            Status::Ok
+        );
         let down = judged(json!({"ready": false, "accepting": true, "store": false, "upstreams": false}));
         assert_eq!((down.status, down.detail.ends_with("not ready: store, upstreams")), (Status::Fail, true));
         assert!(judged(Value::Null).detail.contains("not a gateway's"));

@@ -28,7 +28,9 @@ async fn credentials_are_counted_by_pepper_without_those_that_are_revoked() {
                  VALUES ('{id}', 'n', 'd', {pepper}, 1, {revoked})"
             )
         };
-        for (id, pepper, revoked) in [("adm_1", 1, "NULL"), ("adm_2", 2, "NULL"), ("adm_3", 2, "NULL"), ("adm_4", 1, "5")] {
+        for (id, pepper, revoked) in
+            [("adm_1", 1, "NULL"), ("adm_2", 2, "NULL"), ("adm_3", 2, "NULL"), ("adm_4", 1, "5")]
+        {
             execute(&store, token(id, pepper, revoked)).await;
         }
         assert_eq!(store.credentials_by_pepper().await.unwrap(), [(1, 1), (2, 2)]);
