@@ -66,6 +66,11 @@ impl Gateway {
         gateway
     }
 
+    /// Its configuration.
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
     /// Where `bootstrap` keeps the secret that workers share.
     pub fn cluster_secret_file(&self) -> PathBuf {
         self.dir.join("secrets/cluster")

@@ -1,5 +1,5 @@
 use super::*;
-use crate::admin::testing::Desk;
+use crate::admin::desk::Desk;
 use crate::router;
 use serde_json::json;
 

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod bedrock;
+mod cli;
 mod crash;
+mod doctor;
 mod errors;
 mod handoff;
 mod handoff_faults;
@@ -13,3 +15,4 @@ mod schemathesis;
 mod sdk;
 mod settle;
 mod tokenizer;
+mod walk;
