@@ -1,6 +1,10 @@
 //! The control plane over HTTP.
 
+pub mod access_keys;
+pub mod admin_tokens;
+pub mod api_keys;
 pub mod call;
+pub mod credentials;
 pub mod idempotency;
 pub mod page;
 pub mod problem;
