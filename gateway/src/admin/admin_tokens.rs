@@ -292,3 +292,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Reply {
     call.change(|change| tenants::revoke_admin_token(change, &issuer, &id, expected)).await?;
     Ok(gone())
 }
+
+#[cfg(test)]
+#[path = "admin_tokens_tests.rs"]
+mod tests;

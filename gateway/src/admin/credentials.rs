@@ -280,3 +280,7 @@ impl CredentialPatch {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "credentials_tests.rs"]
+mod tests;

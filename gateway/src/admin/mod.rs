@@ -10,6 +10,8 @@ pub mod page;
 pub mod problem;
 pub mod requests;
 pub mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod view;
 

@@ -1,9 +1,9 @@
 //! Databases for tests: a SQLite file or a PostgreSQL database of their own, gone at the end.
 
-use super::Store;
+use super::{Store, Tx};
 use crate::auth::Principal;
 use crate::config::Config;
-use crate::id::{KeyId, ProjectId, TenantId};
+use crate::id::{KeyId, ProjectId, ServiceAccountId, TenantId};
 use crate::quota::Limits;
 use crate::tenants::Role;
 use sqlx::postgres::PgConnectOptions;
@@ -99,4 +99,68 @@ pub(crate) async fn principal(store: &Store, name: &str) -> Principal {
         .await
         .unwrap();
     principal
+}
+
+/// A service account, as far as credentials need one.
+pub(crate) async fn service_account(store: &Store, owner: &Principal, role: Role, scope: &str) -> ServiceAccountId {
+    let (id, owner, scope) = (ServiceAccountId::new(), owner.clone(), scope.to_owned());
+    let made = id.clone();
+    let work = store.transaction(move |tx: &mut Tx| {
+        Box::pin(async move {
+            on!(tx.connection(), c => query(
+                "INSERT INTO service_accounts (id, tenant_id, project_id, name, role, scope, created_at, updated_at)
+                 VALUES ($1, $2, $3, $1, $4, $5, 1, 1)",
+                [id, owner.tenant, owner.project, role.as_str(), scope],
+            ).execute(c).await.map(drop))
+            .map_err(super::dialect::classify)
+        })
+    });
+    work.await.unwrap();
+    made
+}
+
+/// Gives a service account another role and scope, or deletes it.
+pub(crate) async fn alter_service_account(store: &Store, id: &ServiceAccountId, to: Option<(Role, &str)>) {
+    let (id, role, scope) = (id.clone(), to.map(|(role, _)| role.as_str()), to.map(|(_, scope)| scope.to_owned()));
+    let work = store.transaction(move |tx: &mut Tx| {
+        Box::pin(async move {
+            on!(tx.connection(), c => query(
+                "UPDATE service_accounts
+                 SET role = COALESCE($2, role), scope = COALESCE($3, scope),
+                     deleted_at = CASE WHEN CAST($2 AS TEXT) IS NULL THEN CAST(2 AS BIGINT) END
+                 WHERE id = $1",
+                [id, role, scope],
+            ).execute(c).await.map(drop))
+            .map_err(super::dialect::classify)
+        })
+    });
+    work.await.unwrap();
+}
+
+/// Notes a credential's last use.
+pub(crate) async fn used_at(store: &Store, credential: &str, at: i64) {
+    let credential = credential.to_owned();
+    let work = store.transaction(move |tx: &mut Tx| {
+        Box::pin(async move {
+            on!(tx.connection(), c => query(
+                "INSERT INTO credential_uses (credential_id, last_used_at) VALUES ($1, $2)", [credential, at],
+            ).execute(c).await.map(drop))
+            .map_err(super::dialect::classify)
+        })
+    });
+    work.await.unwrap();
+}
+
+/// The audit log's entries about a target, oldest first: action and whole record.
+pub(crate) async fn audit_records(store: &Store, target: &str) -> Vec<(String, serde_json::Value)> {
+    let target = target.to_owned();
+    let rows: Vec<(String, String)> = store
+        .detached(move |db| async move {
+            on!(db.read(), c => query_as(
+                "SELECT action, record FROM audit_log WHERE target_id = $1 ORDER BY seq", [target],
+            ).fetch_all(c).await)
+        })
+        .await
+        .unwrap();
+    rows.into_iter().map(|(action, record)| (action, serde_json::from_str(&record).unwrap())).collect()
 }

@@ -115,4 +115,8 @@ fn check_version(version: i64, expected: Option<i64>) -> Result<()> {
 }
 
 #[cfg(test)]
+mod admin_token_tests;
+#[cfg(test)]
+mod credential_tests;
+#[cfg(test)]
 mod tests;

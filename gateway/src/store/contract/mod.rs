@@ -1,6 +1,8 @@
 //! What every method of the store promises, on both engines.
 
+mod admin_tokens;
 mod audit;
+mod credentials;
 mod owners;
 mod requests;
 mod whole;
@@ -56,8 +58,12 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 13] = [
+    include_str!("../access_keys.rs"),
+    include_str!("../admin_tokens.rs"),
     include_str!("../alone.rs"),
+    include_str!("../api_keys.rs"),
+    include_str!("../credentials.rs"),
     include_str!("../audit.rs"),
     include_str!("../door.rs"),
     include_str!("../keys.rs"),
@@ -71,7 +77,9 @@ const SOURCES: [&str; 9] = [
 #[test]
 fn every_method_is_called_here() {
     let tests = [
+        include_str!("admin_tokens.rs"),
         include_str!("audit.rs"),
+        include_str!("credentials.rs"),
         include_str!("owners.rs"),
         include_str!("requests.rs"),
         include_str!("whole.rs"),
