@@ -153,8 +153,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
 pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
     let id: KeyId = call.id("key_id", WORD)?;
-    let (input, expected) = (call.input_or_default::<Option<RotateInput>>()?, call.expected_version()?);
-    let rotated = RotatedAccessKey::generate(&app.secrets, &id, input.unwrap_or_default().overlap_seconds, call.now())?;
+    let (input, expected) = (call.input_or_default::<RotateInput>()?, call.expected_version()?);
+    let rotated = RotatedAccessKey::generate(&app.secrets, &id, input.overlap_seconds, call.now())?;
     let view = RotatedAccessKeyView {
         id: id.to_string(),
         access_key_id: rotated.access_key_id.clone(),

@@ -260,9 +260,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
 pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::ManageOperators).await?;
     let id: AdminTokenId = call.id("token_id", WORD)?;
-    let (input, expected) = (call.input_or_default::<Option<RotateInput>>()?, call.expected_version()?);
-    let rotated =
-        RotatedAdminToken::generate(&app.secrets, &id, input.unwrap_or_default().overlap_seconds, call.now())?;
+    let (input, expected) = (call.input_or_default::<RotateInput>()?, call.expected_version()?);
+    let rotated = RotatedAdminToken::generate(&app.secrets, &id, input.overlap_seconds, call.now())?;
     let view = RotatedAdminTokenView {
         id: id.to_string(),
         secret: rotated.text.expose().to_owned(),

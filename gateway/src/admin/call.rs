@@ -127,12 +127,13 @@ impl Call {
         json::parse(&self.body)
     }
 
-    /// The body, where an empty one means the default.
+    /// The body, where an empty one, or `null`, means the default.
     ///
     /// # Errors
     /// `Invalid`, naming the field.
     pub fn input_or_default<T: DeserializeOwned + Default>(&self) -> Result<T> {
-        if self.body.is_empty() { Ok(T::default()) } else { self.input() }
+        let body = self.body.trim_ascii();
+        if body.is_empty() || body == b"null" { Ok(T::default()) } else { self.input() }
     }
 
     /// The version that `If-Match` names; `None` when the caller takes any.
