@@ -33,7 +33,8 @@ async fn an_operators_day_in_tables() {
     let names: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!(names, ["name", "web", "batch"], "{listed}");
 
-    let made = run("key create --tenant acme --project web --name laptop --operations inference --expires-in 90d").await.ok();
+    let made =
+        run("key create --tenant acme --project web --name laptop --operations inference --expires-in 90d").await.ok();
     assert!(made.contains("This is the only time that it is shown"), "{made}");
     let (secret, key) = (last_words(&made, "secret:"), last_words(&made, "id "));
     let shown = run(&format!("key show {key} --tenant acme")).await.ok();
@@ -183,7 +184,9 @@ async fn a_tenants_administrator_uses_its_own_key_for_its_own_part() {
     let key = "key create --tenant acme --project web --name admin --role tenant_admin --operations administer,read_usage,inference";
     let secret = caprock(gateway, &format!("{key} --field secret")).await.ok();
 
-    let own = |tenant: &str| [("CAPROCK_ADMIN_TOKEN", secret.trim().to_owned()), ("CAPROCK_TENANT", tenant.trim().to_owned())];
+    let own = |tenant: &str| {
+        [("CAPROCK_ADMIN_TOKEN", secret.trim().to_owned()), ("CAPROCK_TENANT", tenant.trim().to_owned())]
+    };
     let run = async |line: &str, tenant: &str| {
         let variables = own(tenant);
         let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();

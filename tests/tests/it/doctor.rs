@@ -34,8 +34,20 @@ async fn a_healthy_stack_passes_every_check_on_both_databases() {
             assert_eq!(finding["status"], "ok", "{database:?}: {finding:#}");
         }
         for check in [
-            "config", "state_dir", "secrets", "secret_files", "tls", "admin_listener", "database", "schema", "clock",
-            "credentials", "audit_anchor", "workers", "jwt_issuers", "gateway",
+            "config",
+            "state_dir",
+            "secrets",
+            "secret_files",
+            "tls",
+            "admin_listener",
+            "database",
+            "schema",
+            "clock",
+            "credentials",
+            "audit_anchor",
+            "workers",
+            "jwt_issuers",
+            "gateway",
         ] {
             assert_eq!(status(&report, check), "ok");
         }
@@ -88,7 +100,10 @@ async fn files_that_others_can_read_and_a_log_that_was_cut_are_found() {
     mode("secrets/pepper", 0o644);
     mode("caprock.db", 0o640);
     let anchor = stack.dir.path().join("audit.anchor");
-    caprock_tests::wait::until("the anchor is there", caprock_tests::wait::SOON, async || anchor.exists().then_some(())).await;
+    caprock_tests::wait::until("the anchor is there", caprock_tests::wait::SOON, async || {
+        anchor.exists().then_some(())
+    })
+    .await;
     std::fs::write(&anchor, r#"{"seq":1000,"digest":"00"}"#).unwrap();
     let ran = caprock(&stack.gateway, "doctor --json").await;
     let found = report(&ran.out);
