@@ -2,7 +2,7 @@
 
 use super::client::{Client, Connection, PATIENCE, Reply, segment, with_query};
 use super::table::{self, Column, plain};
-use crate::id::{ProjectId, TenantId};
+use crate::id::{Named, kinds};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -160,7 +160,7 @@ impl Api {
 
     /// A tenant's id, by its id or name.
     pub(super) async fn tenant(&self, tenant: &str) -> Result<String, String> {
-        if TenantId::parse(tenant).is_some() {
+        if is_id(tenant, kinds::Tenant::PREFIX) {
             return Ok(tenant.to_owned());
         }
         let found = self.named("/admin/v1/tenants", "tenant", tenant).await;
@@ -170,7 +170,7 @@ impl Api {
 
     /// A project's id, by its id or name.
     pub(super) async fn project(&self, tenant: &str, project: &str) -> Result<String, String> {
-        if ProjectId::parse(project).is_some() {
+        if is_id(project, kinds::Project::PREFIX) {
             return Ok(project.to_owned());
         }
         self.named(&format!("/admin/v1/tenants/{}/projects", segment(tenant)), "project", project).await
@@ -199,6 +199,12 @@ impl Api {
             _ => Err(format!("Several are called `{name}`: give the {what}'s id.")),
         }
     }
+}
+
+/// Whether it is an id as the gateway makes them; anything else may be a name.
+fn is_id(text: &str, prefix: &str) -> bool {
+    let rest = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
+    rest.is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A reply as JSON.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::admin::desk::Desk;
+use crate::id::TenantId;
 use crate::router;
 use serde_json::json;
 

@@ -289,7 +289,7 @@ mod tests {
         audit: Audit,
     }
 
-    /// A gateway with five entries, and its admin port's address.
+    /// A gateway with some entries, five of them about tenants, and its admin port's address.
     async fn desk() -> (Desk, String) {
         let desk = Desk::open().await;
         for n in 0..5 {
@@ -316,14 +316,16 @@ mod tests {
         let path = file.to_str().unwrap();
         caprock_audit(&["export", "--out", path], &url, &desk.root).await.unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(text.lines().count(), 5);
+        let entries = desk.app.store.audit_end().await.unwrap().unwrap().seq;
+        let changed = text.lines().position(|line| line.contains("tenant 2")).unwrap() + 1;
+        assert_eq!(text.lines().count() as i64, entries);
         let whole = of_file(&file).unwrap();
-        assert_eq!((whole.ok, whole.digests.entries, whole.digests.head.seq), (true, 5, 5));
+        assert_eq!((whole.ok, whole.digests.entries as i64, whole.digests.head.seq), (true, entries, entries));
         caprock_audit(&["verify", "--file", path], &url, "not needed").await.unwrap();
 
         std::fs::write(&file, text.replace("tenant 2", "tenant 9")).unwrap();
         let error = caprock_audit(&["verify", "--json", "--file", path], &url, "not needed").await.unwrap_err();
-        assert!(error.contains("entry 3: its digest is not"), "{error}");
+        assert!(error.contains(&format!("entry {changed}: its digest is not")), "{error}");
         let without = |skipped: usize| -> String {
             text.split_inclusive('\n').enumerate().filter(|(at, _)| *at != skipped).map(|(_, line)| line).collect()
         };
@@ -350,11 +352,12 @@ mod tests {
         let client = Client::new(connection()).unwrap();
         let verdict = of_gateway(&client).await.unwrap();
         let gateway = verdict.gateway.as_ref().unwrap();
-        assert!(verdict.ok && gateway.ok && gateway.entries == 5 && verdict.digests.head == gateway.head);
+        assert!(verdict.ok && gateway.ok && gateway.entries > 5 && verdict.digests.head == gateway.head);
         caprock_audit(&["verify"], &url, &desk.root).await.unwrap();
         caprock_audit(&["list", "--limit", "2", "--action", "tenant.create"], &url, &desk.root).await.unwrap();
-        let error = caprock_audit(&["list", "--from", "yesterday"], &url, &desk.root).await.unwrap_err();
-        assert!(error.ends_with("(from)"), "{error}");
+        let error =
+            caprock_audit(&["list", "--after", "yesterday"], &url, &desk.root).await.unwrap_err();
+        assert!(error.ends_with("(after)"), "{error}");
 
         execute(&desk.app.store, "UPDATE audit_log SET seal = 'v1.00' WHERE seq = 4").await;
         let verdict = of_gateway(&client).await.unwrap();
