@@ -355,8 +355,7 @@ mod tests {
         assert!(verdict.ok && gateway.ok && gateway.entries > 5 && verdict.digests.head == gateway.head);
         caprock_audit(&["verify"], &url, &desk.root).await.unwrap();
         caprock_audit(&["list", "--limit", "2", "--action", "tenant.create"], &url, &desk.root).await.unwrap();
-        let error =
-            caprock_audit(&["list", "--after", "yesterday"], &url, &desk.root).await.unwrap_err();
+        let error = caprock_audit(&["list", "--after", "yesterday"], &url, &desk.root).await.unwrap_err();
         assert!(error.ends_with("(after)"), "{error}");
 
         execute(&desk.app.store, "UPDATE audit_log SET seal = 'v1.00' WHERE seq = 4").await;
