@@ -28,13 +28,16 @@ macro_rules! on {
 mod alone;
 mod audit;
 mod columns;
+mod credentials;
 mod dialect;
 mod door;
+mod follower;
 mod keys;
 mod ledger;
 mod requests;
 mod schema;
 mod tenants;
+mod uses;
 
 #[cfg(test)]
 mod contract;
@@ -44,9 +47,11 @@ pub(crate) mod testing;
 pub use alone::ExclusiveLock;
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
 pub(crate) use columns::count;
+pub use credentials::{AccessKeyRow, AdminTokenRow, ApiKeyRow, LOOK_UP_DEADLINE, Owner, ServiceAccountRow};
 pub use dialect::Engine;
 pub use door::{Store, Tx};
-pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
+pub use follower::Follower;
+pub use keys::{NewAccessKey, NewAdminToken, NewApiKey};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
 pub use tenants::{LimitColumns, ProjectRow, TenantFilter, TenantRow};

@@ -56,9 +56,9 @@ pub struct ProjectRow {
 /// Limits as columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct LimitColumns {
-    requests_per_minute: Option<i64>,
-    tokens_per_minute: Option<i64>,
-    concurrent_requests: Option<i64>,
+    pub(super) requests_per_minute: Option<i64>,
+    pub(super) tokens_per_minute: Option<i64>,
+    pub(super) concurrent_requests: Option<i64>,
 }
 
 impl TryFrom<Limits> for LimitColumns {

@@ -1,9 +1,8 @@
 //! SigV4 access keys: an id that is public and a secret that signs.
 
 use super::{CreateCredential, found};
-use crate::auth::Principal;
 use crate::clock::Clock;
-use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewAccessKey, Store};
@@ -15,15 +14,6 @@ const PREFIX: &str = "CKIA";
 const ID_CHARS: usize = 20;
 const SECRET_CHARS: usize = 40;
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-
-/// A usable access key: whose it is, and what verifies its signatures.
-#[derive(Debug)]
-pub struct AccessKey {
-    /// The caller, if the signature is right.
-    pub principal: Principal,
-    /// Signs.
-    pub secret: SecretText,
-}
 
 /// A new access key.
 #[derive(Debug)]
@@ -59,30 +49,6 @@ pub async fn create_access_key(
     Ok(CreatedAccessKey { id, access_key_id, secret })
 }
 
-/// Looks up what a SigV4 signature is verified with.
-///
-/// # Errors
-/// `Unauthenticated(UnknownAccessKey)`, one and the same for an id that is malformed, unknown, revoked or expired, or
-/// whose tenant or project is suspended or deleted; `Internal` when the stored secret can't be opened; those of the
-/// store.
-pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_key_id: &str) -> Result<AccessKey> {
-    if !is_well_formed(access_key_id) {
-        return Err(unknown());
-    }
-    let id = KeyId::of(access_key_id);
-    let row = store.usable_access_key(&id, clock.now()).await?.ok_or_else(unknown)?;
-    let secret = secrets.open(&row.sealed_secret, access_key_id)?;
-    let principal = Principal {
-        tenant: row.owner.tenant_id,
-        project: row.owner.project_id,
-        key: id,
-        limits: row.owner.limits.into(),
-        role: super::stored_role(&row.owner.role)?,
-        scope: super::stored_scope(&row.owner.scope)?,
-    };
-    Ok(AccessKey { principal, secret })
-}
-
 /// Revokes it: the next look-up finds nothing.
 ///
 /// # Errors
@@ -100,12 +66,8 @@ fn generate() -> (String, SecretText) {
     (access_key_id, SecretText::new(Alphanumeric.sample_string(&mut rand::rng(), SECRET_CHARS)))
 }
 
-fn is_well_formed(access_key_id: &str) -> bool {
+pub(super) fn is_well_formed(access_key_id: &str) -> bool {
     access_key_id.len() == ID_CHARS
         && access_key_id.starts_with(PREFIX)
         && access_key_id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-}
-
-fn unknown() -> Error {
-    Error::new(ErrorKind::Unauthenticated(AuthFailure::UnknownAccessKey), "The access key is not valid.")
 }

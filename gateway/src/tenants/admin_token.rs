@@ -1,9 +1,9 @@
 //! Operators' tokens: `ckadm_…`, for the admin port. They belong to no tenant and see all.
 
 use super::bearer::Bearer;
-use super::{CreateCredential, Name, Role, Scope, found};
+use super::{CreateCredential, Name, Role, Scope, authenticate_admin_token, found};
 use crate::clock::Clock;
-use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::AdminTokenId;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewAdminToken, Store};
@@ -67,31 +67,6 @@ pub async fn register_admin_token(
     insert(store, secrets, clock, &token, CreateCredential { name, expires_at: None }).await
 }
 
-/// Which operator presents `presented`.
-///
-/// # Errors
-/// `Unauthenticated(BadKey)`, one and the same for a token that is malformed, unknown, revoked or expired; those of the
-/// store.
-pub async fn authenticate_admin_token(
-    store: &Store,
-    secrets: &Secrets,
-    clock: &Clock,
-    presented: &str,
-) -> Result<AdminPrincipal> {
-    let token = Bearer::parse(PREFIX, presented).ok_or_else(bad_token)?;
-    let id = AdminTokenId::of(&token.id);
-    let row = store.usable_admin_token(&id, clock.now()).await?;
-    let stored = row.as_ref().map(|row| (row.digest.as_str(), row.pepper_version));
-    let matches = token.matches(secrets, stored);
-    match row {
-        Some(row) if matches => {
-            let (role, scope) = (super::stored_role(&row.role)?, super::stored_scope(&row.scope)?);
-            Ok(AdminPrincipal { token: id, role, scope })
-        }
-        Some(_) | None => Err(bad_token()),
-    }
-}
-
 /// Revokes it: the next authentication is refused.
 ///
 /// # Errors
@@ -122,8 +97,4 @@ async fn insert(
     };
     store.transaction(move |tx| Box::pin(async move { tx.admin_token_create(&new).await })).await?;
     Ok(id)
-}
-
-fn bad_token() -> Error {
-    Error::new(ErrorKind::Unauthenticated(AuthFailure::BadKey), "The admin token is not valid.")
 }

@@ -2,9 +2,8 @@
 
 use super::bearer::Bearer;
 use super::{CreateCredential, found};
-use crate::auth::Principal;
 use crate::clock::Clock;
-use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{NewApiKey, Store};
@@ -43,34 +42,6 @@ pub async fn create_api_key(
     Ok(CreatedApiKey { id, text: key.into_text() })
 }
 
-/// Who presents `presented`.
-///
-/// # Errors
-/// `Unauthenticated(BadKey)`, one and the same for a key that is malformed, unknown, revoked or expired, or whose tenant
-/// or project is suspended or deleted; those of the store.
-pub async fn authenticate_api_key(
-    store: &Store,
-    secrets: &Secrets,
-    clock: &Clock,
-    presented: &str,
-) -> Result<Principal> {
-    let key = Bearer::parse(PREFIX, presented).ok_or_else(bad_key)?;
-    let id = KeyId::of(&key.id);
-    let row = store.usable_api_key(&id, clock.now()).await?;
-    let matches = key.matches(secrets, row.as_ref().map(|row| (row.digest.as_str(), row.pepper_version)));
-    match row {
-        Some(row) if matches => Ok(Principal {
-            tenant: row.owner.tenant_id,
-            project: row.owner.project_id,
-            key: id,
-            limits: row.owner.limits.into(),
-            role: super::stored_role(&row.owner.role)?,
-            scope: super::stored_scope(&row.owner.scope)?,
-        }),
-        Some(_) | None => Err(bad_key()),
-    }
-}
-
 /// Revokes it: the next authentication is refused.
 ///
 /// # Errors
@@ -79,8 +50,4 @@ pub async fn revoke_api_key(store: &Store, clock: &Clock, tenant: &TenantId, id:
     let (tenant, id, now) = (tenant.clone(), id.clone(), clock.now());
     let work = store.transaction(move |tx| Box::pin(async move { tx.api_key_revoke(&tenant, &id, now).await }));
     found(work.await?, "API key")
-}
-
-fn bad_key() -> Error {
-    Error::new(ErrorKind::Unauthenticated(AuthFailure::BadKey), "The API key is not valid.")
 }

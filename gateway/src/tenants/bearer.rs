@@ -60,6 +60,11 @@ impl Bearer {
         self.text
     }
 
+    #[cfg(test)]
+    pub(super) fn text_for_tests(&self) -> &str {
+        self.text.expose()
+    }
+
     /// What is stored: hex digest, and the version of the pepper that made it.
     pub(super) fn digest(&self, secrets: &Secrets) -> (String, i64) {
         let digest = secrets.digest(PEPPER_VERSION, &self.id, self.secret.expose());

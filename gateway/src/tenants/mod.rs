@@ -8,6 +8,7 @@ mod access_key;
 mod admin_token;
 mod api_key;
 mod bearer;
+mod known;
 mod permission;
 mod project;
 mod role;
@@ -18,12 +19,15 @@ use crate::clock::{Clock, Micros};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-pub use access_key::{AccessKey, CreatedAccessKey, access_key, create_access_key, revoke_access_key};
+pub use access_key::{CreatedAccessKey, create_access_key, revoke_access_key};
 pub use admin_token::{
-    AdminPrincipal, CreatedAdminToken, authenticate_admin_token, create_admin_token, register_admin_token,
-    revoke_admin_token,
+    AdminPrincipal, CreatedAdminToken, create_admin_token, register_admin_token, revoke_admin_token,
 };
-pub use api_key::{CreatedApiKey, authenticate_api_key, create_api_key, revoke_api_key};
+pub use api_key::{CreatedApiKey, create_api_key, revoke_api_key};
+pub use known::{
+    AccessKey, AccessKeyId, Identity, KnownAccessKey, KnownAdminToken, KnownApiKey, KnownServiceAccount,
+    PresentedAdminToken, PresentedApiKey, Redigest, access_key, authenticate_admin_token, authenticate_api_key,
+};
 pub use permission::{Operation, Permission};
 pub use project::{CreateProject, Project, create_project, delete_project};
 pub use role::Role;

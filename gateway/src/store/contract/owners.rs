@@ -190,6 +190,10 @@ async fn admin_tokens_are_usable_until_they_expire_or_are_revoked() {
         let row = AdminTokenRow {
             digest: "d".into(),
             pepper_version: 1,
+            previous_digest: None,
+            previous_pepper_version: None,
+            previous_expires_at: None,
+            expires_at: Some(10),
             role: "platform_admin".into(),
             scope: r#"{"operations":["read_usage","administer"]}"#.into(),
         };

@@ -1,0 +1,103 @@
+//! SigV4 access keys, checked. Whether the signature is right is for `auth`, which has the request.
+
+use super::Identity;
+use crate::auth::Principal;
+use crate::clock::{Clock, Micros};
+use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::id::KeyId;
+use crate::secrets::{SecretText, Secrets};
+use crate::store::{AccessKeyRow, Store};
+use crate::tenants::access_key::is_well_formed;
+
+/// An access key id as SDKs send it: well-formed, nothing more.
+#[derive(Debug, Clone, Copy)]
+pub struct AccessKeyId<'a>(&'a str);
+
+/// An access key as the store has it. Its secrets stay sealed until they are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownAccessKey {
+    /// Whose it is.
+    pub identity: Identity,
+    access_key_id: String,
+    sealed: String,
+    /// Until it ends, the secret from before the last rotation is as good.
+    previous: Option<(String, Micros)>,
+}
+
+/// A usable access key: whose it is, and what verifies its signatures.
+#[derive(Debug)]
+pub struct AccessKey {
+    /// The caller, if the signature is right.
+    pub principal: Principal,
+    /// Signs.
+    pub secret: SecretText,
+}
+
+impl<'a> AccessKeyId<'a> {
+    /// # Errors
+    /// `Unauthenticated(UnknownAccessKey)`
+    pub fn parse(text: &'a str) -> Result<AccessKeyId<'a>> {
+        if is_well_formed(text) { Ok(AccessKeyId(text)) } else { Err(unknown()) }
+    }
+
+    /// The credential's id.
+    pub fn id(self) -> KeyId {
+        KeyId::of(self.0)
+    }
+
+    /// Who signs, if a signature with one of its secrets is right.
+    ///
+    /// # Errors
+    /// `Unauthenticated(UnknownAccessKey)`, one and the same for one that is unknown or has expired.
+    pub fn identity(self, now: Micros, known: Option<&KnownAccessKey>) -> Result<&Identity> {
+        known.map(|known| &known.identity).filter(|identity| identity.is_live(now)).ok_or_else(unknown)
+    }
+}
+
+impl KnownAccessKey {
+    /// # Errors
+    /// `Internal` for what only a mistake can have stored.
+    pub fn read(id: AccessKeyId<'_>, row: AccessKeyRow) -> Result<KnownAccessKey> {
+        Ok(KnownAccessKey {
+            identity: Identity::read(id.id(), row.owner)?,
+            access_key_id: id.0.to_owned(),
+            sealed: row.sealed_secret,
+            previous: row.previous_sealed_secret.zip(row.previous_expires_at),
+        })
+    }
+
+    /// The secret that signs.
+    ///
+    /// # Errors
+    /// `Internal` when it can't be opened.
+    pub fn secret(&self, secrets: &Secrets) -> Result<SecretText> {
+        secrets.open(&self.sealed, &self.access_key_id)
+    }
+
+    /// The former secret, while it is accepted.
+    ///
+    /// # Errors
+    /// `Internal` when it can't be opened.
+    pub fn previous_secret(&self, secrets: &Secrets, now: Micros) -> Result<Option<SecretText>> {
+        let accepted = self.previous.as_ref().filter(|(_, until)| *until > now);
+        accepted.map(|(sealed, _)| secrets.open(sealed, &self.access_key_id)).transpose()
+    }
+}
+
+/// Looks up what a SigV4 signature is verified with, by a look-up of its own: for what runs outside of a gateway.
+///
+/// # Errors
+/// `Unauthenticated(UnknownAccessKey)`, one and the same for an id that is malformed, unknown, revoked or expired, or
+/// whose tenant or project is suspended or deleted; `Internal` when the stored secret can't be opened; those of the
+/// store.
+pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_key_id: &str) -> Result<AccessKey> {
+    let (id, now) = (AccessKeyId::parse(access_key_id)?, clock.now());
+    let row = store.usable_access_key(&id.id(), now).await?.ok_or_else(unknown)?;
+    let known = KnownAccessKey::read(id, row)?;
+    let secret = known.secret(secrets)?;
+    Ok(AccessKey { principal: known.identity.principal, secret })
+}
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::Unauthenticated(AuthFailure::UnknownAccessKey), "The access key is not valid.")
+}
