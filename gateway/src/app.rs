@@ -1,5 +1,6 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
+use crate::auth::{Credentials, Uses};
 use crate::catalog::Snapshot;
 use crate::changes::Feed;
 use crate::clock::Clock;
@@ -24,6 +25,10 @@ pub struct App {
     pub store: Store,
     /// What administrators changed.
     pub changes: Feed,
+    /// Credentials in use.
+    pub credentials: Credentials,
+    /// When they were last used.
+    pub uses: Uses,
     /// Models and prices, swapped whole.
     pub catalog: ArcSwap<Snapshot>,
     /// Limits.

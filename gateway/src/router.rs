@@ -6,10 +6,11 @@ mod unread;
 
 use crate::api::{bedrock, openai};
 use crate::app::App;
+use crate::auth::DataPort;
 use crate::{admin, health};
 use axum::Router;
 use axum::extract::Extension;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use layers::Edge;
 use std::sync::Arc;
 use surface::Surface;
@@ -29,26 +30,43 @@ pub fn data(app: &Arc<App>) -> Router {
         .route("/openai/v1/models/{model}", get(openai::models::get))
         .route("/foundation-models", get(bedrock::models::list));
 
-    let with_bodies = layers::bound_requests(inference.merge(models), app.config.gateway.max_requests);
-    let routes = with_bodies.merge(probes());
-    layers::around(routes, edge(app, Surface::of_data_path)).with_state(app.clone())
+    let (routes, surface_of): (_, fn(&str) -> Surface) = if app.config.admin.on_data_port {
+        (inference.merge(models).merge(tenants_own()), Surface::of_data_path_with_admin)
+    } else {
+        (inference.merge(models), Surface::of_data_path)
+    };
+    let with_bodies = layers::bound_requests(routes, app.config.gateway.max_requests);
+    layers::around(with_bodies.merge(probes()), edge(app, surface_of)).with_state(app.clone())
 }
 
 /// The admin port: what operators reach.
 pub fn operators(app: &Arc<App>) -> Router {
-    let routes = Router::new()
+    let operations = tenant_operations().merge(platform_operations());
+    let routes =
+        operations.route("/metrics", get(admin::metrics)).route("/openapi.json", get(admin::openapi)).merge(probes());
+    layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
+}
+
+/// What concerns one tenant and needs a permission that a tenant's role can have. Which of the two groups a route is in
+/// decides whether it can be reached on the data port; there is no other check that could be forgotten.
+fn tenant_operations() -> Router<Arc<App>> {
+    Router::new().route("/admin/v1/tenants/{tenant_id}", get(admin::tenants::get))
+}
+
+/// What is for operators only, even where it concerns one tenant.
+fn platform_operations() -> Router<Arc<App>> {
+    Router::new()
         .route("/admin/v1/tenants", get(admin::tenants::list).post(admin::tenants::create))
-        .route(
-            "/admin/v1/tenants/{tenant_id}",
-            get(admin::tenants::get).patch(admin::tenants::update).delete(admin::tenants::delete),
-        )
+        .route("/admin/v1/tenants/{tenant_id}", patch(admin::tenants::update).delete(admin::tenants::delete))
         .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
         .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
-        .route("/metrics", get(admin::metrics))
-        .route("/openapi.json", get(admin::openapi))
-        .merge(probes());
-    layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
+}
+
+/// The tenants' operations as callers' port shows them: to it the platform's do not exist, also not as methods of a path
+/// that it has.
+fn tenants_own() -> Router<Arc<App>> {
+    tenant_operations().method_not_allowed_fallback(layers::unknown_path).layer(Extension(DataPort))
 }
 
 fn probes() -> Router<Arc<App>> {

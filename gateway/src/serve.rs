@@ -2,8 +2,9 @@
 
 use crate::accept::{Door, Ending, Limits, accept};
 use crate::app::App;
+use crate::auth::{self, Credentials, Uses};
 use crate::catalog::Snapshot;
-use crate::changes::Feed;
+use crate::changes::{self, Feed};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::error::{Error, ErrorKind, Result};
@@ -103,12 +104,16 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     let alone = store.lock_exclusive(&config.gateway.id).await?;
     let app = build(config, store)?;
     inference::recover::restore_limits(&app).await?;
+    // Before anything is remembered: what changes from here on is seen.
+    let follower = app.changes.begin(app.store.follower()).await?;
     let ending =
         Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
     let doors = doors(&app, listeners)?;
 
     let background = TaskTracker::new();
     app.upstreams.watch(&background, &app.stopping);
+    changes::spawn(&app, follower, &background);
+    background.spawn(auth::uses::write_regularly(Arc::clone(&app)));
     inference::recover::spawn(&app);
     for door in doors {
         background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
@@ -128,7 +133,9 @@ fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let secrets = Secrets::load(&config.gateway.state_dir)?;
     let metrics = Metrics::default();
     Ok(Arc::new(App {
-        changes: Feed::default(),
+        changes: Feed::new(&config.changes, &metrics.changes),
+        credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
+        uses: Uses::new(&metrics.uses),
         catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
@@ -193,6 +200,9 @@ async fn drain(app: &Arc<App>, ending: &Ending, background: &TaskTracker, shutdo
         tracing::warn!(tasks = app.tasks.len(), connections = ending.connections.len(), "stopped before all had ended");
     }
     ending.abort.cancel();
+    if timeout(CLOSE_GRACE, app.uses.flush(app)).await.is_err() {
+        tracing::warn!("stopped before the last uses were written");
+    }
     // Waits for settlements under way even when their tasks were given up.
     if timeout(CLOSE_GRACE, app.store.close()).await.is_err() {
         tracing::warn!("stopped before the database was closed");

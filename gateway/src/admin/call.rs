@@ -45,7 +45,7 @@ impl Call {
     /// `Forbidden`; those of reading a body.
     pub async fn admit(app: &Arc<App>, request: Request, permission: Permission) -> Result<Call> {
         let (mut head, body) = request.into_parts();
-        let caller = auth::admit_caller(app, &head).await?;
+        let (caller, ticket) = auth::admit_caller(app, &head).await?;
         let ids = path_ids(&mut head).await?;
         let tenant = match id_in::<crate::id::kinds::Tenant>(&ids, "tenant_id") {
             Some(parsed) => Some(parsed.ok_or_else(|| tenants::missing("tenant"))?),
@@ -53,8 +53,9 @@ impl Call {
         };
         admit_to(app, &caller, tenant.as_ref(), permission).await?;
         let body = body::read(&head, body, &app.config.http).await?;
+        ticket.check_again(app).await?;
         let now = app.clock.now();
-        let author = caller.author(auth::peer(&head), head.extensions.get::<RequestId>().cloned());
+        let author = caller.author(auth::address(&head, &app.config.http), head.extensions.get::<RequestId>().cloned());
         Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now })
     }
 

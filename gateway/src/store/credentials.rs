@@ -229,7 +229,11 @@ impl Store {
     }
 
     /// A service account that may be used at `now`.
-    pub async fn usable_service_account(&self, id: &ServiceAccountId, now: Micros) -> Result<Option<ServiceAccountRow>> {
+    pub async fn usable_service_account(
+        &self,
+        id: &ServiceAccountId,
+        now: Micros,
+    ) -> Result<Option<ServiceAccountRow>> {
         let id = id.clone();
         self.detached_within(LOOK_UP_DEADLINE, move |db| async move {
             on!(db.read(), c => query_as(

@@ -4,9 +4,9 @@
 //! one this connection may be dropped in the middle of a query, so a poll has a deadline: what a cancelled poll leaves
 //! behind is a closed connection, and the next poll opens another. There is no transaction on it that could stay open.
 
+use super::Store;
 use super::audit::{AuditHeadRow, ChangeRow};
 use super::dialect::{self, Engine, POSTGRES_SETTINGS, Place};
-use super::Store;
 use crate::error::Result;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, PgConnection, SqliteConnection};

@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::auth;
 use crate::catalog::{Model, Serving, Status};
 use crate::error::{Error, ErrorKind};
+use crate::tenants::Permission;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -56,7 +57,7 @@ pub struct ModelView {
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Result<Json<ModelList>, Failure> {
-    auth::admit(&app, request).await?;
+    auth::admit(&app, request, Permission::ReadModels).await?;
     let snapshot = app.catalog.load();
     let data = snapshot.served().map(|model| view(model)).collect();
     Ok(Json(ModelList { object: "list", data }))
@@ -79,7 +80,7 @@ pub async fn get(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<ModelView>, Failure> {
-    auth::admit(&app, request).await?;
+    auth::admit(&app, request, Permission::ReadModels).await?;
     let unknown = || Error::new(ErrorKind::ModelNotFound, "There is no model of this id.");
     let Path(id) = path.map_err(|_| unknown())?;
     let snapshot = app.catalog.load();

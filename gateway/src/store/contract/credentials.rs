@@ -56,7 +56,10 @@ async fn a_look_up_brings_all_that_bounds_a_key() {
         assert_eq!((row.digest.as_str(), row.pepper_version), ("d2", 2));
         assert_eq!((row.previous_digest.as_deref(), row.previous_pepper_version), (Some("d1"), Some(1)));
         assert_eq!((row.previous_expires_at, row.owner.expires_at), (Some(50), Some(200)));
-        assert_eq!((row.owner.role.as_str(), row.owner.account_role.as_deref()), ("tenant_owner", Some("tenant_admin")));
+        assert_eq!(
+            (row.owner.role.as_str(), row.owner.account_role.as_deref()),
+            ("tenant_owner", Some("tenant_admin"))
+        );
         assert_eq!(row.owner.account_scope.as_deref(), Some(r#"{"operations":["inference"]}"#));
         assert_eq!((row.owner.service_account_id, row.owner.account_expires_at), (Some(account.clone()), Some(100)));
         let limits = |requests, tokens, concurrent| Limits {

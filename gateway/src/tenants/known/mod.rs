@@ -33,6 +33,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    #[cfg(test)]
+    pub(crate) fn of(principal: Principal) -> Identity {
+        Identity { principal, service_account: None, expires_at: None }
+    }
+
     fn read(key: KeyId, owner: Owner) -> Result<Identity> {
         let (mut role, mut scope) = (stored_role(&owner.role)?, stored_scope(&owner.scope)?);
         // At use, not only when the key was made: the account may have been narrowed since.
