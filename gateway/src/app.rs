@@ -1,5 +1,6 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
+use crate::auth::jwt::Issuers;
 use crate::auth::{Credentials, Uses};
 use crate::catalog::Snapshot;
 use crate::changes::Feed;
@@ -27,6 +28,8 @@ pub struct App {
     pub changes: Feed,
     /// Credentials in use.
     pub credentials: Credentials,
+    /// Trusted issuers of machines' tokens.
+    pub issuers: Issuers,
     /// When they were last used.
     pub uses: Uses,
     /// Models and prices, swapped whole.

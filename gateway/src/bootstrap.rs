@@ -52,7 +52,7 @@ async fn bootstrap_with(
     credentials_file: &Path,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Bootstrapped> {
-    let secrets = Secrets::load_or_create_with(&config.gateway.state_dir, &env)?;
+    let secrets = Secrets::load_or_create_from(&config.gateway.state_dir, &config.secrets, &env)?;
     let store = Store::connect(config).await?;
     store.migrate().await?;
     let given_token = env(ADMIN_TOKEN).map(SecretText::new);

@@ -1,6 +1,11 @@
 //! Configuration: a commented defaults file compiled in, then a file, then environment variables
 //! (`CAPROCK__SECTION__KEY`). Read once, checked as a whole, all complaints at once.
 
+mod jwt;
+
+pub(crate) use jwt::jwks_uri;
+pub use jwt::{JwtAlgorithm, JwtIssuer, PlatformRole, PlatformSubject};
+
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -32,6 +37,14 @@ pub struct Config {
     pub changes: Changes,
     /// What wakes replicas early.
     pub redis: Redis,
+    /// Models and prices.
+    pub catalog: Catalog,
+    /// Which versions of secrets make what is new.
+    #[serde(default)]
+    pub secrets: SecretVersions,
+    /// Trusted issuers of machines' JWTs.
+    #[serde(default)]
+    pub jwt_issuer: Vec<JwtIssuer>,
     /// Bundled clusters, by name.
     #[serde(default)]
     pub cluster: Vec<Cluster>,
@@ -138,6 +151,24 @@ pub struct Tls {
     pub certificate: Option<PathBuf>,
     /// PEM key.
     pub key: Option<PathBuf>,
+}
+
+/// Models and prices. Which entry of a model counts is written in [`crate::catalog`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Catalog {
+    /// Whether this file decides alone: changes through the admin API are refused, and those made earlier ignored.
+    pub locked: bool,
+}
+
+/// Which version of a secret makes new digests or seals, 1 to 99; absent: the highest that there is.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretVersions {
+    /// Of the pepper, which digests API keys.
+    pub pepper_version: Option<u8>,
+    /// Of the master key, which seals SigV4 secrets.
+    pub master_key_version: Option<u8>,
 }
 
 /// A bundled cluster: workers that run one model.
@@ -249,6 +280,13 @@ impl Config {
         if self.gateway.id.is_empty() {
             complaints.push("gateway.id is empty".into());
         }
+        let SecretVersions { pepper_version, master_key_version } = self.secrets;
+        for (name, version) in [("pepper_version", pepper_version), ("master_key_version", master_key_version)] {
+            if version.is_some_and(|version| !(1..=crate::secrets::MAX_VERSION).contains(&version)) {
+                complaints.push(format!("secrets.{name} must be 1 to {}", crate::secrets::MAX_VERSION));
+            }
+        }
+        complaints.extend(jwt::complaints(&self.jwt_issuer));
         complaints
     }
 
@@ -276,9 +314,13 @@ mod tests {
     fn complaints_come_together() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("caprock.toml");
-        let text = "[tls]\nkey = 'k.pem'\n[[cluster]]\nname = 'a'\nmodel = 'm'\ndecode = []\n";
+        let text = "[tls]\nkey = 'k.pem'\n[secrets]\npepper_version = 0\nmaster_key_version = 100\n\
+                    [[cluster]]\nname = 'a'\nmodel = 'm'\ndecode = []\n";
         std::fs::write(&file, text).unwrap();
         let complaints = Config::load(Some(&file)).unwrap_err();
+        for name in ["secrets.pepper_version must", "secrets.master_key_version must"] {
+            assert!(complaints.contains(name), "{complaints}");
+        }
         assert!(complaints.contains("no decode worker") && complaints.contains("tls.certificate"), "{complaints}");
     }
 

@@ -20,6 +20,7 @@ const STORE_ANSWER_HOLDS: Duration = Duration::from_secs(1);
 
 /// Whether this gateway can answer inference, part by part.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({ "ready": true, "accepting": true, "store": true, "upstreams": true })))]
 pub struct Readiness {
     /// All of the others.
     pub ready: bool,
@@ -60,7 +61,7 @@ pub async fn healthz() -> &'static str {
 /// Whether to send requests here.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
-    responses((status = 200, body = Readiness), (status = 503, description = "Not ready; says which part", body = Readiness)),
+    responses((status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready; says which part", body = Readiness)),
     security()
 )]
 pub async fn readyz(State(app): State<Arc<App>>, Extension(store): Extension<Arc<StoreProbe>>) -> Response {

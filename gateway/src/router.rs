@@ -7,6 +7,7 @@ mod unread;
 use crate::api::{bedrock, openai};
 use crate::app::App;
 use crate::auth::DataPort;
+use crate::openapi::page;
 use crate::{admin, health};
 use axum::Router;
 use axum::extract::Extension;
@@ -36,14 +37,18 @@ pub fn data(app: &Arc<App>) -> Router {
         (inference.merge(models), Surface::of_data_path)
     };
     let with_bodies = layers::bound_requests(routes, app.config.gateway.max_requests);
-    layers::around(with_bodies.merge(probes()), edge(app, surface_of)).with_state(app.clone())
+    let routes = with_bodies.route("/openapi.json", get(page::inference_description)).merge(docs()).merge(probes());
+    layers::around(routes, edge(app, surface_of)).with_state(app.clone())
 }
 
 /// The admin port: what operators reach.
 pub fn operators(app: &Arc<App>) -> Router {
     let operations = tenant_operations().merge(platform_operations());
-    let routes =
-        operations.route("/metrics", get(admin::metrics)).route("/openapi.json", get(admin::openapi)).merge(probes());
+    let routes = operations
+        .route("/metrics", get(admin::metrics))
+        .route("/openapi.json", get(page::admin_description))
+        .merge(docs())
+        .merge(probes());
     layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
 }
 
@@ -67,6 +72,17 @@ fn platform_operations() -> Router<Arc<App>> {
 /// that it has.
 fn tenants_own() -> Router<Arc<App>> {
     tenant_operations().method_not_allowed_fallback(layers::unknown_path).layer(Extension(DataPort))
+}
+
+/// The page that shows `/openapi.json`.
+fn docs() -> Router<Arc<App>> {
+    Router::new()
+        .route("/docs", get(page::page))
+        .route("/docs/", get(page::without_slash))
+        .route("/docs/page.js", get(page::script))
+        .route("/docs/swagger-ui-bundle.js", get(page::swagger_ui_script))
+        .route("/docs/swagger-ui.css", get(page::swagger_ui_style))
+        .route("/docs/favicon-32x32.png", get(page::icon))
 }
 
 fn probes() -> Router<Arc<App>> {

@@ -2,6 +2,7 @@
 
 use crate::accept::{Door, Ending, Limits, accept};
 use crate::app::App;
+use crate::auth::jwt::Issuers;
 use crate::auth::{self, Credentials, Uses};
 use crate::catalog::Snapshot;
 use crate::changes::{self, Feed};
@@ -113,6 +114,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     let background = TaskTracker::new();
     app.upstreams.watch(&background, &app.stopping);
     changes::spawn(&app, follower, &background);
+    app.issuers.watch(&background, &app.stopping);
     background.spawn(auth::uses::write_regularly(Arc::clone(&app)));
     inference::recover::spawn(&app);
     for door in doors {
@@ -128,13 +130,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     Ok(())
 }
 
-fn build(config: Config, store: Store) -> Result<Arc<App>> {
+pub(crate) fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let clock = Clock::System;
-    let secrets = Secrets::load(&config.gateway.state_dir)?;
+    let secrets = Secrets::load(&config.gateway.state_dir, &config.secrets)?;
     let metrics = Metrics::default();
     Ok(Arc::new(App {
         changes: Feed::new(&config.changes, &metrics.changes),
         credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
+        issuers: Issuers::new(&config.jwt_issuer)?,
         uses: Uses::new(&metrics.uses),
         catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),

@@ -17,9 +17,12 @@ pub fn model() -> PathBuf {
     file("CAPROCK_TEST_MODEL", "the bundled model, which scripts/fetch-model fetches")
 }
 
-/// A Python that has the official SDKs.
+/// A Python that has the official SDKs and Schemathesis, in an environment of its own.
 pub fn python() -> PathBuf {
-    file("CAPROCK_TEST_PYTHON", "a Python with tests/sdk/requirements.txt installed")
+    file(
+        "CAPROCK_TEST_PYTHON",
+        "the Python of a virtual environment with tests/sdk/requirements.txt and tests/schemathesis/requirements.txt",
+    )
 }
 
 /// A PostgreSQL that may be filled with databases: `postgres://user@host:port/database`.

@@ -10,6 +10,7 @@ pub mod environment;
 pub mod eventstream;
 pub mod fake_prefill;
 pub mod gateway;
+pub mod openapi;
 pub mod pair;
 pub mod process;
 pub mod proxy;

@@ -55,7 +55,8 @@ impl Call {
         let body = body::read(&head, body, &app.config.http).await?;
         ticket.check_again(app).await?;
         let now = app.clock.now();
-        let author = caller.author(auth::address(&head, &app.config.http), head.extensions.get::<RequestId>().cloned());
+        let author =
+            ticket.author(&caller, auth::address(&head, &app.config.http), head.extensions.get::<RequestId>().cloned());
         Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now })
     }
 
@@ -214,8 +215,8 @@ async fn admit_to(app: &App, caller: &Caller, tenant: Option<&TenantId>, permiss
         (Caller::Tenant(_), Some(_)) => caller.check(permission),
         // What belongs to no tenant is no tenant's, whatever its role.
         (Caller::Tenant(_), None) => Err(auth::forbidden(permission)),
-        (Caller::Operator(_), None) => caller.check(permission),
-        (Caller::Operator(_), Some(tenant)) => {
+        (Caller::Operator(_) | Caller::Federated(_), None) => caller.check(permission),
+        (Caller::Operator(_) | Caller::Federated(_), Some(tenant)) => {
             caller.check(permission)?;
             let row = app.store.tenant(tenant).await?.ok_or_else(|| tenants::missing("tenant"))?;
             // What a deleted tenant used, owed and changed can still be read.

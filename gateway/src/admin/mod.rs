@@ -4,6 +4,7 @@ pub mod call;
 pub mod idempotency;
 pub mod page;
 pub mod problem;
+pub mod refusals;
 pub mod requests;
 pub mod tenants;
 pub mod time;
@@ -11,7 +12,6 @@ pub mod view;
 
 use crate::app::App;
 use crate::error::Error;
-use crate::openapi;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
@@ -30,15 +30,4 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let text = app.metrics.encode().map_err(Error::internal)?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
-}
-
-/// This API's description.
-#[utoipa::path(
-    get, path = "/openapi.json", tag = "operations",
-    responses((status = 200, description = "OpenAPI", content_type = "application/json", body = String)),
-    security()
-)]
-pub async fn openapi() -> Result<Response, Failure> {
-    let text = openapi::admin().to_pretty_json().map_err(Error::internal)?;
-    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
 }

@@ -10,6 +10,10 @@ use utoipa::ToSchema;
 
 /// A failure.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!({
+    "type": "urn:caprock:problem:invalid", "title": "Bad Request", "status": 400,
+    "detail": "`limit` must be between 1 and 200.", "param": "limit",
+})))]
 pub struct Problem {
     /// `urn:caprock:problem:` and the kind.
     #[serde(rename = "type")]

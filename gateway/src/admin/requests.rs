@@ -1,7 +1,7 @@
 //! What became of a request.
 
 use super::call::Call;
-use super::problem::{Failure, Problem};
+use super::problem::Failure;
 use super::view::RequestView;
 use crate::app::App;
 use crate::billing;
@@ -14,12 +14,10 @@ use std::sync::Arc;
 /// Outcome, tokens, worker path and ledger entry of one request.
 #[utoipa::path(
     get, path = "/admin/v1/requests/{request_id}", operation_id = "get_request", tag = "requests",
-    params(("request_id" = String, Path, description = "`req_…`, as the reply's `x-request-id` says")),
+    params(("request_id" = String, Path, description = "`req_…`, as the reply's `x-request-id` says",
+        example = "req_0198c0de4a7b7c31b6f0a1d2e3f40516")),
     responses(
-        (status = 200, body = RequestView),
-        (status = 401, description = "No valid admin token", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such request", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Our fault", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The request", body = RequestView),
     ),
     security(("admin_token" = []))
 )]

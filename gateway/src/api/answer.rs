@@ -13,6 +13,11 @@ pub const ENGINE: HeaderName = HeaderName::from_static("x-caprock-engine");
 /// Names the model that answers in place of the one asked for.
 pub const STAND_IN: HeaderName = HeaderName::from_static("x-caprock-stand-in");
 
+/// When callers of this model should have left it, as RFC 9745 has it.
+const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
+/// When calls of this model will be refused, as RFC 8594 has it.
+const SUNSET: HeaderName = HeaderName::from_static("sunset");
+
 /// Waits for the first token, so that what fails before it is a clean HTTP error.
 ///
 /// # Errors
@@ -72,13 +77,20 @@ impl<F: FnMut(Event) -> Bytes> State<F> {
     }
 }
 
-/// Says in the head who answers.
+/// Says in the head who answers, and until when the model that was asked for is there.
 pub fn name_the_answerer(headers: &mut HeaderMap, started: &Started) {
     if let Ok(engine) = HeaderValue::from_str(&started.engine) {
         headers.insert(ENGINE, engine);
     }
     if let Some(model) = started.stand_in.as_deref().and_then(|model| HeaderValue::from_str(model).ok()) {
         headers.insert(STAND_IN, model);
+    }
+    let Some(deprecation) = &started.deprecation else { return };
+    let dates = [(DEPRECATION, Some(deprecation.deprecation_header())), (SUNSET, deprecation.sunset_header())];
+    for (name, date) in dates {
+        if let Some(date) = date.and_then(|date| HeaderValue::try_from(date).ok()) {
+            headers.insert(name, date);
+        }
     }
 }
 

@@ -27,7 +27,7 @@ impl std::fmt::Debug for Sealer {
 impl Sealer {
     /// With this installation's key.
     pub fn new(secrets: &Secrets) -> Sealer {
-        Sealer(secrets.audit_key())
+        Sealer(secrets.audit_key(secrets.master_key_version()).unwrap_or_default())
     }
 
     /// The link of entry `seq`, whose text is `record`, after the entry with digest `before` (empty for the first).

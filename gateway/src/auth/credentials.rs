@@ -92,9 +92,8 @@ impl Credentials {
         &self.lease
     }
 
-    /// As if something were looked up now.
-    #[cfg(test)]
-    pub(crate) fn now(&self) -> Seen {
+    /// For something that is known now without a look-up.
+    pub(crate) fn seen(&self) -> Seen {
         Seen { generation: self.generation.load(Ordering::SeqCst), at: Instant::now() }
     }
 
@@ -182,7 +181,7 @@ impl Credentials {
         load: impl Future<Output = Result<Option<Result<T>>>>,
     ) -> Result<Found<T>> {
         // Before looking: whatever is forgotten from here on may concern what is found.
-        let seen = Seen { generation: self.generation.load(Ordering::SeqCst), at: Instant::now() };
+        let seen = self.seen();
         if self.lease.is_fresh()
             && let Some(known) = shelf.get(id)
         {

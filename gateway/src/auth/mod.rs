@@ -9,6 +9,7 @@ mod address;
 mod admission;
 mod affected;
 mod credentials;
+pub mod jwt;
 mod lease;
 mod principal;
 mod shelf;
@@ -20,12 +21,14 @@ pub use admission::{Admission, Ticket, revoked};
 pub use affected::Affected;
 pub use credentials::{Credentials, Found, Metrics, Seen};
 pub use lease::Lease;
-pub use principal::{Caller, Principal, forbidden};
+pub use principal::{Caller, FederatedOperator, Principal, forbidden};
 pub use uses::Uses;
 
 use crate::app::App;
 use crate::body;
+use crate::config::PlatformRole;
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::id::ServiceAccountId;
 use crate::tenants::{self, AccessKeyId, DialectFamily, Identity, Permission, PresentedAdminToken, PresentedApiKey};
 use admission::Credential;
 use axum::body::Body;
@@ -34,6 +37,8 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
+use jwt::ActsAs;
+use std::sync::Arc;
 use uses::Takeover;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -60,7 +65,7 @@ pub async fn admit(app: &App, request: Request, permission: Permission) -> Resul
     let (parts, body) = request.into_parts();
     let (admission, body) = match presented(&parts.headers)? {
         Presented::Bearer(text) => {
-            let admission = by_api_key(app, text).await?;
+            let admission = by_bearer(app, text).await?;
             check(app, &parts, admission.principal(), permission)?;
             (admission, body::read(&parts, body, &app.config.http).await?)
         }
@@ -86,6 +91,11 @@ pub async fn admit_caller(app: &App, head: &Parts) -> Result<(Caller, Ticket)> {
         Presented::Bearer(text) if PresentedAdminToken::is_meant(text) && !at_the_data_port => {
             by_admin_token(app, text).await?
         }
+        Presented::Bearer(text) if app.issuers.is_jwt(text) => match by_token(app, text).await? {
+            Proven::Machine(Admission { identity, ticket }) => (Caller::Tenant(identity.principal), ticket),
+            Proven::Operator(caller, ticket) if !at_the_data_port => (caller, ticket),
+            Proven::Operator(..) => return Err(bad_token()),
+        },
         Presented::Bearer(text) => {
             let Admission { identity, ticket } = by_api_key(app, text).await?;
             (Caller::Tenant(identity.principal), ticket)
@@ -121,6 +131,54 @@ fn check_address(app: &App, head: &Parts, scope: &tenants::Scope) -> Result<()> 
     ))
 }
 
+/// By whichever bearer credential callers of models can have.
+async fn by_bearer(app: &App, text: &str) -> Result<Admission> {
+    if !app.issuers.is_jwt(text) {
+        return by_api_key(app, text).await;
+    }
+    match by_token(app, text).await? {
+        Proven::Machine(admission) => Ok(admission),
+        // Operators run no models, and here nobody is told that the token is good elsewhere.
+        Proven::Operator(..) => Err(bad_token()),
+    }
+}
+
+/// Who a trusted issuer's token is from.
+enum Proven {
+    Machine(Admission),
+    Operator(Caller, Ticket),
+}
+
+async fn by_token(app: &App, text: &str) -> Result<Proven> {
+    let now = app.clock.now();
+    let verified = app.issuers.verify(text, now).await?;
+    let (issuer, subject) = (verified.issuer, verified.subject);
+    let id = match verified.acts_as {
+        ActsAs::ServiceAccount(id) => ServiceAccountId::parse(&id).ok_or_else(bad_token)?,
+        ActsAs::Platform(role) => {
+            let role = match role {
+                PlatformRole::PlatformAdmin => tenants::Role::PlatformAdmin,
+                PlatformRole::PlatformViewer => tenants::Role::PlatformViewer,
+            };
+            let scope = Arc::new(tenants::Scope::operators());
+            let caller = Caller::Federated(FederatedOperator { issuer, subject, role, scope });
+            let ticket = Ticket { credential: Credential::Platform, seen: app.credentials.seen() };
+            return Ok(Proven::Operator(caller, ticket));
+        }
+    };
+    // The token names the account; that the account trusts this issuer and subject only its row says.
+    let (known, seen) = app.credentials.service_account(&app.store, &id, now).await?;
+    let trusting = known.filter(|known| known.trusts(&issuer, &subject, now)).ok_or_else(bad_token)?;
+    app.uses.note(id.as_str(), now, None);
+    let ticket = Ticket { credential: Credential::ServiceAccount(id), seen };
+    Ok(Proven::Machine(Admission { identity: trusting.identity.clone(), ticket }))
+}
+
+/// In the words for a token that is wrong in itself: whether the account exists is nobody's business.
+fn bad_token() -> Error {
+    Error::new(ErrorKind::Unauthenticated(AuthFailure::BadKey), "The token is not valid.")
+}
+
 async fn by_api_key(app: &App, text: &str) -> Result<Admission> {
     let presented = PresentedApiKey::parse(text)?;
     let (id, now) = (presented.id(), app.clock.now());
@@ -151,6 +209,7 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
     let (known, seen) = app.credentials.access_key(&app.store, id, now).await?;
     let identity = id.identity(now, known.as_deref())?.clone();
     let body = body::read(parts, body, &app.config.http).await?;
+    let mut takeover = None;
     if let Some(known) = &known {
         let secret = known.secret(&app.secrets)?;
         let verified = signed.verify(&head, secret.expose().as_bytes(), &body);
@@ -159,8 +218,12 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
             let previous = known.previous_secret(&app.secrets, now)?.ok_or(refused)?;
             signed.verify(&head, previous.expose().as_bytes(), &body)?;
         }
+        takeover = known.reseal(&app.secrets)?.map(|(old, new)| {
+            let Principal { tenant, key, .. } = &identity.principal;
+            Takeover::AccessKey(tenant.clone(), key.clone(), old, new)
+        });
     }
-    note_use(app, &identity, now, None);
+    note_use(app, &identity, now, takeover);
     let credential = Credential::AccessKey(signed.access_key_id().to_owned());
     Ok((Admission { identity, ticket: Ticket { credential, seen } }, body))
 }

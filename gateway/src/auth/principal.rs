@@ -1,9 +1,10 @@
 //! Callers, known.
 
 use crate::audit::{Author, AuthorKind};
+use crate::catalog::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, RequestId, TenantId};
-use crate::quota::Limits;
+use crate::quota::Hierarchy;
 use crate::tenants::{AdminPrincipal, Permission, Role, Scope};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,8 +18,10 @@ pub struct Principal {
     pub project: ProjectId,
     /// The credential's public id.
     pub key: KeyId,
-    /// In force for the tenant.
-    pub limits: Limits,
+    /// In force for the tenant, the project and the key.
+    pub limits: Hierarchy,
+    /// Models that it may call.
+    pub access: Arc<Access>,
     /// What its holder may do.
     pub role: Role,
     /// What the credential is narrowed to.
@@ -30,8 +33,23 @@ pub struct Principal {
 pub enum Caller {
     /// Of the platform; belongs to no tenant.
     Operator(AdminPrincipal),
+    /// Of the platform, by the word of a trusted issuer.
+    Federated(FederatedOperator),
     /// Of a tenant; reaches no further than it.
     Tenant(Principal),
+}
+
+/// An operator by the word of a trusted issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedOperator {
+    /// The token's `iss`.
+    pub issuer: String,
+    /// The token's `sub`.
+    pub subject: String,
+    /// From the configuration.
+    pub role: Role,
+    /// All that an operator's token can be used for.
+    pub scope: Arc<Scope>,
 }
 
 impl Caller {
@@ -39,6 +57,7 @@ impl Caller {
     pub fn role(&self) -> Role {
         match self {
             Caller::Operator(operator) => operator.role,
+            Caller::Federated(operator) => operator.role,
             Caller::Tenant(principal) => principal.role,
         }
     }
@@ -47,6 +66,7 @@ impl Caller {
     pub fn scope(&self) -> &Scope {
         match self {
             Caller::Operator(operator) => &operator.scope,
+            Caller::Federated(operator) => &operator.scope,
             Caller::Tenant(principal) => &principal.scope,
         }
     }
@@ -63,6 +83,9 @@ impl Caller {
     pub fn author(&self, address: Option<IpAddr>, request_id: Option<RequestId>) -> Author {
         let (kind, id, tenant_id) = match self {
             Caller::Operator(operator) => (AuthorKind::AdminToken, operator.token.to_string(), None),
+            Caller::Federated(operator) => {
+                (AuthorKind::Jwt, format!("{} at {}", operator.subject, operator.issuer), None)
+            }
             Caller::Tenant(caller) => (AuthorKind::ApiKey, caller.key.to_string(), Some(caller.tenant.clone())),
         };
         Author { kind, id, role: self.role(), tenant_id, address, request_id }

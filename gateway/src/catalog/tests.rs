@@ -1,11 +1,12 @@
 use super::*;
 use crate::config::{Cluster, ModelEntry, Worker};
 use crate::id::{ProjectId, TenantId};
+use crate::money::PicousdPerToken;
 use crate::quota::Limits;
 
-const BUNDLED: &str = "huggingface.smollm2-135m-instruct";
+pub(super) const BUNDLED: &str = "huggingface.smollm2-135m-instruct";
 
-fn cluster(name: &str, model: &str, stands_in_for: &[&str]) -> Cluster {
+pub(super) fn cluster(name: &str, model: &str, stands_in_for: &[&str]) -> Cluster {
     Cluster {
         name: name.into(),
         model: model.into(),
@@ -16,7 +17,7 @@ fn cluster(name: &str, model: &str, stands_in_for: &[&str]) -> Cluster {
     }
 }
 
-fn own(id: &str) -> ModelEntry {
+pub(super) fn own(id: &str) -> ModelEntry {
     ModelEntry {
         id: id.into(),
         name: "Mine".into(),
@@ -29,16 +30,33 @@ fn own(id: &str) -> ModelEntry {
     }
 }
 
-fn load(clusters: Vec<Cluster>, models: Vec<ModelEntry>) -> Result<Snapshot> {
+pub(super) fn config(clusters: Vec<Cluster>, models: Vec<ModelEntry>) -> Config {
     let mut config = Config::load(None).unwrap();
     config.cluster = clusters;
     config.model = models;
-    Snapshot::load(&config)
+    config
 }
 
-fn resolve(snapshot: &Snapshot, name: &str) -> Result<Route> {
-    let principal = crate::store::testing::developer(TenantId::new(), ProjectId::new(), Limits::default());
-    snapshot.resolve(&principal, name)
+fn load(clusters: Vec<Cluster>, models: Vec<ModelEntry>) -> Result<Snapshot> {
+    Snapshot::load(&config(clusters, models))
+}
+
+pub(super) fn caller(access: Access) -> Principal {
+    let caller = crate::store::testing::developer(TenantId::new(), ProjectId::new(), Limits::default());
+    Principal { access: Arc::new(access), ..caller }
+}
+
+pub(super) fn resolve(snapshot: &Snapshot, name: &str) -> Result<Route> {
+    snapshot.resolve(&caller(Access::default()), name, 0)
+}
+
+/// Names that answer, as a caller with `access` sees them.
+pub(super) fn offered(snapshot: &Snapshot, access: &Access) -> Vec<String> {
+    snapshot.offers(access, 0).map(|offer| offer.id.to_owned()).collect()
+}
+
+pub(super) fn only(patterns: &[&str]) -> ModelAccess {
+    ModelAccess::only(patterns.iter().map(|pattern| pattern.parse().unwrap()).collect()).unwrap()
 }
 
 #[test]
@@ -54,7 +72,7 @@ fn prices_are_the_sources_usd_figures() {
         ("us.zai.glm-5.3", 1.848, 5.808, Some(0.3432)),
         (BUNDLED, 0.02, 0.04, None),
     ] {
-        let price = &snapshot.find(id).unwrap().price;
+        let price = &snapshot.find(id).unwrap().1.price;
         let picousd = |usd: f64| PicousdPerToken((usd * 1e6).round() as i64);
         assert_eq!((price.input, price.output), (picousd(input), picousd(output)), "{id}");
         assert_eq!(price.cache_read, cache_read.map(picousd), "{id}");
@@ -64,7 +82,7 @@ fn prices_are_the_sources_usd_figures() {
 #[test]
 fn answers_have_a_default_length_within_the_largest() {
     let snapshot = load(vec![], vec![]).unwrap();
-    let tokens = |id: &str| snapshot.find(id).unwrap().default_output_tokens;
+    let tokens = |id: &str| snapshot.find(id).unwrap().1.default_output_tokens;
     assert_eq!((tokens(BUNDLED), tokens("amazon.nova-lite-v1:0")), (1024, 4096));
     let known =
         snapshot.models().iter().filter_map(|model| Some((model.default_output_tokens, model.max_output_tokens?)));
@@ -84,10 +102,10 @@ fn a_model_is_found_by_id_profile_and_arn() {
         "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.amazon.nova-2-lite-v1:0",
     ] {
         let route = resolve(&snapshot, name).unwrap();
-        assert_eq!((route.asked.id.as_str(), route.model.id.as_str()), (id, BUNDLED), "{name}");
+        assert_eq!((route.asked.as_str(), route.model.id.as_str()), (id, BUNDLED), "{name}");
         assert_eq!((route.stand_in(), route.upstream.as_str()), (Some(BUNDLED), "c"));
         let own_price = name.contains("us.amazon");
-        assert_eq!(route.asked.price.input.0, if own_price { 330_000 } else { 300_000 }, "{name}");
+        assert_eq!(route.entry.price.input.0, if own_price { 330_000 } else { 300_000 }, "{name}");
     }
     for name in ["Amazon.nova-2-lite-v1:0", "xx.amazon.nova-2-lite-v1:0", "us.", "amazon.nova-9\n", ""] {
         assert_eq!(resolve(&snapshot, name).unwrap_err().kind, ErrorKind::ModelNotFound, "{name}");
@@ -99,7 +117,7 @@ fn a_model_that_is_served_answers_for_itself() {
     let snapshot = load(vec![cluster("c", BUNDLED, &[])], vec![]).unwrap();
     let route = resolve(&snapshot, BUNDLED).unwrap();
     assert_eq!((route.stand_in(), route.model.price.output.0), (None, 40_000));
-    assert_eq!(snapshot.served().map(|model| model.id.as_str()).collect::<Vec<_>>(), [BUNDLED]);
+    assert_eq!(offered(&snapshot, &Access::default()), [BUNDLED]);
 }
 
 #[test]
@@ -151,7 +169,7 @@ fn an_operator_adds_a_model_or_sets_a_price() {
     let snapshot = load(vec![cluster("c", "me.mine", &[])], vec![own("me.mine"), own(BUNDLED)]).unwrap();
     let route = resolve(&snapshot, "me.mine").unwrap();
     assert_eq!((route.model.max_output_tokens, route.model.default_output_tokens), (Some(2048), 2048));
-    assert_eq!(snapshot.find(BUNDLED).unwrap().price.output, PicousdPerToken(2));
+    assert_eq!(snapshot.find(BUNDLED).unwrap().1.price.output, PicousdPerToken(2));
     assert_eq!(snapshot.models().len(), 73);
 }
 
@@ -167,5 +185,51 @@ fn the_configurations_own_example_loads() {
     std::fs::write(&file, example).unwrap();
     let config = Config::load(Some(&file)).unwrap();
     let snapshot = Snapshot::load(&config).unwrap();
-    assert_eq!(snapshot.find("example.my-model-v1:0").unwrap().default_output_tokens, 1024);
+    assert_eq!(snapshot.find("example.my-model-v1:0").unwrap().1.default_output_tokens, 1024);
+}
+
+#[test]
+fn a_model_is_refused_at_each_level_that_does_not_include_it() {
+    let id = "amazon.nova-2-lite-v1:0";
+    let snapshot = load(vec![cluster("c", BUNDLED, &[id])], vec![]).unwrap();
+    let (nova, other) = (only(&["amazon.nova-2-*"]), only(&[BUNDLED]));
+    let all = ModelAccess::ALL;
+    for (tenant, project, key, denied_by) in [
+        (&all, &all, &all, None),
+        (&nova, &nova, &nova, None),
+        (&other, &all, &all, Some("tenant")),
+        (&all, &other, &all, Some("project")),
+        (&nova, &nova, &other, Some("key")),
+        (&nova, &other, &other, Some("project")),
+        (&only(&[]), &all, &all, Some("tenant")),
+    ] {
+        let access = Access { tenant: tenant.clone(), project: project.clone(), key: key.clone() };
+        let caller = caller(access);
+        // A profile's access is its base model's, and a stand-in needs none of its own.
+        for name in [id, "us.amazon.nova-2-lite-v1:0", "eu.amazon.nova-2-lite-v1:0"] {
+            let resolved = snapshot.resolve(&caller, name, 0);
+            match denied_by {
+                None => assert_eq!(resolved.unwrap().model.id, BUNDLED),
+                Some(level) => {
+                    let refusal = resolved.unwrap_err();
+                    assert_eq!(refusal.kind, ErrorKind::Forbidden);
+                    let expected = format!(
+                        "This credential has no access to the model {id}: the {level}'s model access does not include it."
+                    );
+                    assert_eq!(refusal.message, expected, "{name}");
+                }
+            }
+        }
+        assert_eq!(offered(&snapshot, &caller.access).contains(&id.to_owned()), denied_by.is_none());
+        assert_eq!(snapshot.offer(&caller.access, id).is_some(), denied_by.is_none());
+    }
+}
+
+#[test]
+fn a_refusal_names_no_model_that_the_caller_has_no_access_to() {
+    let snapshot = load(vec![cluster("c", BUNDLED, &["amazon.nova-lite-v1:0"])], vec![]).unwrap();
+    let caller = caller(Access { project: only(&["amazon.nova-*"]), ..Access::default() });
+    let refusal = snapshot.resolve(&caller, "amazon.nova-pro-v1:0", 0).unwrap_err();
+    assert_eq!(refusal.kind, ErrorKind::ModelNotServed);
+    assert!(refusal.message.ends_with("Served here: amazon.nova-lite-v1:0."), "{}", refusal.message);
 }

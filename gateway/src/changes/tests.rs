@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::audit::{Author, Change, Record};
+use crate::auth::jwt::Issuers;
 use crate::auth::{Credentials, Uses};
 use crate::catalog::Snapshot;
 use crate::clock::Clock;
@@ -25,6 +26,7 @@ fn replica(store: &Store, config: &Config) -> Arc<App> {
     Arc::new(App {
         changes: Feed::new(&config.changes, &metrics.changes),
         credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
+        issuers: Issuers::new(&config.jwt_issuer).unwrap(),
         uses: Uses::new(&metrics.uses),
         catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
         limiter: Limiter::local(Clock::System),

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod secrets;
 mod show;
 
 use crate::bootstrap::bootstrap;
@@ -45,6 +46,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// The versions of this installation's secrets.
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     /// Looks at requests through the admin API.
     #[command(subcommand)]
     Request(Request),
@@ -111,6 +115,7 @@ async fn execute(cli: Cli) -> Result<(), String> {
             Ok(())
         }
         Command::Openapi { out } => openapi::write(&out),
+        Command::Secrets(command) => secrets::run(&command, &config()?),
         Command::Request(Request::Show(show)) => show::show(show).await,
     }
 }

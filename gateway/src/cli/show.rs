@@ -119,7 +119,7 @@ fn model(view: &RequestView) -> String {
     if view.model == view.model_asked {
         return view.model.clone();
     }
-    format!("{} stood in for {}", view.model, view.model_asked)
+    format!("{} answered for {}", view.model, view.model_asked)
 }
 
 fn prefill(path: &PrefillView, decode: &str) -> String {

@@ -1,5 +1,6 @@
 //! The canonical answer: what every dialect translates from.
 
+use crate::catalog::Deprecation;
 use crate::error::Error;
 use crate::money::Nanousd;
 use cluster_protocol::{Counts, FinishReason, Path, Timings};
@@ -30,6 +31,8 @@ pub struct Started {
     pub model: String,
     /// Set when another model stands in for the one that was asked for: its id.
     pub stand_in: Option<String>,
+    /// Set when the model that was asked for is on its way out.
+    pub deprecation: Option<Deprecation>,
     /// `llama`, `sim`, …
     pub engine: String,
     /// Prompt tokens.

@@ -114,7 +114,7 @@ async fn infer(
 ) -> Result<Box<Done>> {
     // After it was entered among those in work: see `State::enter`.
     call.admission.check_again(app).await?;
-    let route = app.catalog.load().resolve(call.principal(), &call.request.model)?;
+    let route = app.catalog.load().resolve(call.principal(), &call.request.model, app.clock.now())?;
     let cluster = app.upstreams.cluster(&route.upstream)?;
     // Before the prompt is rendered and tokenised: that is work too, and may be refused.
     case.reservation = Some(app.limiter.reserve_request(call.principal()).await?);
@@ -197,7 +197,7 @@ impl Case {
             id: call.request.id.clone(),
             principal: call.principal().clone(),
             dialect: call.request.dialect,
-            model_asked: route.asked.id.clone(),
+            model_asked: route.asked.clone(),
             model: route.model.id.clone(),
             price: route.model.price.clone(),
             input_tokens: prompt.ids.len() as u64,
@@ -271,6 +271,7 @@ fn started(route: &Route, job: &Job, stream: &TokenStream) -> Started {
     Started {
         model: route.model.id.clone(),
         stand_in: route.stand_in().map(str::to_owned),
+        deprecation: route.entry.deprecation.clone(),
         engine: stream.engine().to_owned(),
         input_tokens: most(job).input_tokens,
     }

@@ -63,7 +63,7 @@ pub(super) fn sampling(asked: &Sampling) -> cluster_protocol::Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Price, Serving, Status};
+    use crate::catalog::{Layer, Price, Serving, Status};
     use crate::money::PicousdPerToken;
 
     fn model(context: Option<u32>, most: Option<u32>) -> Model {
@@ -79,6 +79,8 @@ mod tests {
             default_output_tokens: 512,
             streaming: true,
             status: Status::Active,
+            deprecation: None,
+            layer: Layer::CompiledIn,
             price: Price { input: price, output: price, cache_read: None, cache_write: None, source: "test".into() },
             serving: Serving::Nobody,
         }

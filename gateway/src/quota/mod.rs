@@ -1,34 +1,27 @@
 //! Limits and reservations: taken before work, settled exactly, all or nothing.
 //!
-//! The promise: in no 60 seconds, wherever they begin, do the requests and tokens admitted for a tenant exceed its
-//! limits. Exact usage gives back what was held too much; estimated usage never does.
+//! The promise: in no 60 seconds, wherever they begin, do the requests and tokens admitted for a tenant, a project or a
+//! key exceed its limits. Exact usage gives back what was held too much; estimated usage never does.
+//!
+//! Every level counts what happens below it, with or without limits of its own, and a request must fit at every level.
+//! [`effective`] has the rule for which limit wins.
 //!
 //! The promise holds over a restart, for [`Limiter::restore`] counts what an earlier process admitted. Exception: requests
 //! that were refused for another reason (malformed, too long) count in the process that refused them only.
 
+mod counter;
+mod hierarchy;
 mod local;
 mod window;
 
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::id::TenantId;
-use serde::{Deserialize, Serialize};
+use crate::id::{KeyId, ProjectId, TenantId};
 use std::time::Duration;
 
+pub use hierarchy::{Decision, Effective, Hierarchy, Limits, Scope, effective};
 pub use local::Local;
-
-/// Most that a tenant may use; `None` is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Requests in any 60 seconds.
-    pub requests_per_minute: Option<u64>,
-    /// Tokens, prompt and answer together, in any 60 seconds.
-    pub tokens_per_minute: Option<u64>,
-    /// Requests at the same time.
-    pub concurrent_requests: Option<u64>,
-}
 
 /// Keeps limits. `Local` counts in this process only; `Redis` comes with several replicas.
 #[derive(Debug)]
@@ -37,7 +30,7 @@ pub enum Limiter {
     Local(Local),
 }
 
-/// A hold on a tenant's limits: one request, its tokens, and a place among those that run at the same time.
+/// A hold on the limits of a key, its project and its tenant, on all or none: one request, its tokens, and a place among those that run at the same time.
 ///
 /// It ends in exactly one of [`Reservation::settle`] (exact usage is known), [`Reservation::release_unused`] (no worker
 /// ever saw the request) or its drop. A drop gives back the place only: what was used is not known then, so all tokens
@@ -45,11 +38,15 @@ pub enum Limiter {
 #[derive(Debug)]
 pub struct Reservation(local::Hold);
 
-/// What an earlier process of this gateway admitted for a tenant.
+/// What an earlier process of this gateway admitted for a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
-    /// For whom.
+    /// Whose it is; counts too.
     pub tenant: TenantId,
+    /// The key's; counts too.
+    pub project: ProjectId,
+    /// For whom.
+    pub key: KeyId,
     /// How long ago, at most a second less than it really was.
     pub ago: Duration,
     /// How many.
@@ -58,7 +55,8 @@ pub struct Past {
     pub tokens: u64,
 }
 
-/// What is left after a reservation, for the caller's headers. `None` where there is no limit.
+/// What is left after a reservation, for the caller's headers: of each limit, at the level where least is left. `None`
+/// where no level has a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Requests in 60 seconds.
@@ -72,12 +70,38 @@ pub struct Standing {
 /// What is left of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
-    /// The limit.
+    /// The level where least is left; of equals the narrowest.
+    pub scope: Scope,
+    /// Its limit.
     pub limit: u64,
     /// Left of it now.
     pub remaining: u64,
     /// Until all of it is left again if nothing else comes; `None` for concurrency, which time alone does not free.
     pub reset: Option<Duration>,
+}
+
+/// What counts against the limits at one instant, level by level, whether there are limits or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The tenant's.
+    pub tenant: InUse,
+    /// The project's, if one was asked for.
+    pub project: Option<InUse>,
+    /// The key's, if one was asked for.
+    pub key: Option<InUse>,
+}
+
+/// What counts against one level's limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InUse {
+    /// Requests admitted within the last minute (up to 61 seconds, for it is counted in whole ones).
+    pub requests: u64,
+    /// Tokens used or held within it.
+    pub tokens: u64,
+    /// The part of `tokens` that requests hold which have not ended; what they don't use of it comes back.
+    pub held_tokens: u64,
+    /// Requests that run, whenever they began.
+    pub running: u64,
 }
 
 impl Limiter {
@@ -108,11 +132,20 @@ impl Limiter {
     /// holds nothing.
     ///
     /// # Errors
-    /// `QuotaExceeded` with the limit, what is used of it, and when it may fit (exactly, for the two per minute: not
-    /// earlier unless others give back); without `retry_after` when it never can.
+    /// `QuotaExceeded` with the limit that refuses for longest over all levels, whose it is, what is used of it, and when
+    /// the request may fit (exactly, for the two per minute: not earlier unless others give back); without `retry_after`
+    /// when it never can.
     pub async fn reserve(&self, principal: &Principal, tokens: u64) -> Result<Reservation> {
         match self {
-            Limiter::Local(local) => local.reserve(&principal.tenant, principal.limits, tokens).map(Reservation),
+            Limiter::Local(local) => local.reserve(principal, tokens).map(Reservation),
+        }
+    }
+
+    /// What counts against the limits of `tenant`, `project` and `key` now; it reserves nothing. Zeros for whom nothing
+    /// is known of, so for another tenant's project or key too. In memory, and of this process only.
+    pub fn usage(&self, tenant: &TenantId, project: Option<&ProjectId>, key: Option<&KeyId>) -> Usage {
+        match self {
+            Limiter::Local(local) => local.usage(tenant, project, key),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One tenant's last minute, in slots of a second.
+//! One scope's last minute, in slots of a second.
 
 use crate::clock::Micros;
 
@@ -8,30 +8,36 @@ pub(super) const SLOT_US: Micros = 1_000_000;
 const SLOTS: usize = 61;
 
 /// What was admitted in one second.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Slot {
     second: i64,
-    requests: u64,
-    tokens: u64,
+    used: Used,
 }
 
 /// A ring of slots. Time never goes back in it.
 #[derive(Debug)]
 pub(super) struct Window {
-    ring: [Slot; SLOTS],
+    /// Boxed: a table of windows grows by moving them, under everybody's lock.
+    ring: Box<[Slot; SLOTS]>,
     newest: i64,
+    /// The newest second that something was counted in.
+    counted: i64,
 }
 
-/// Sums over the window.
+/// Sums over the window, or over a part of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Used {
     pub(super) requests: u64,
+    /// Used or held.
     pub(super) tokens: u64,
+    /// The part of `tokens` whose requests have not ended.
+    pub(super) held: u64,
 }
 
 impl Window {
     pub(super) fn new(now: Micros) -> Window {
-        Window { ring: [Slot { second: i64::MIN, ..Slot::default() }; SLOTS], newest: now.div_euclid(SLOT_US) }
+        let empty = Slot { second: i64::MIN, used: Used::default() };
+        Window { ring: Box::new([empty; SLOTS]), newest: now.div_euclid(SLOT_US), counted: i64::MIN }
     }
 
     /// The second that `now` falls in; the newest seen so far if the clock lags behind it.
@@ -41,17 +47,7 @@ impl Window {
     }
 
     pub(super) fn used(&self) -> Used {
-        let sum = |used: Used, slot: &Slot| Used {
-            requests: used.requests.saturating_add(slot.requests),
-            tokens: used.tokens.saturating_add(slot.tokens),
-        };
-        self.live().fold(Used::default(), sum)
-    }
-
-    /// Counts in the newest second and returns it, so that it can be given back there.
-    pub(super) fn add(&mut self, more: Used) -> i64 {
-        self.add_at(self.newest, more);
-        self.newest
+        self.live().fold(Used::default(), |sum, slot| sum.plus(slot.used))
     }
 
     /// Counts in a second that is not over for longer than the window; nothing in an older one.
@@ -61,39 +57,38 @@ impl Window {
         }
         let slot = &mut self.ring[index(second)];
         if slot.second != second {
-            *slot = Slot { second, ..Slot::default() };
+            *slot = Slot { second, used: Used::default() };
         }
-        slot.requests = slot.requests.saturating_add(more.requests);
-        slot.tokens = slot.tokens.saturating_add(more.tokens);
+        slot.used = slot.used.plus(more);
+        self.counted = self.counted.max(second);
     }
 
     /// Takes one request out of `second`, as if it had not been; nothing if that has left the ring.
     pub(super) fn forget_request(&mut self, second: i64) {
         let slot = &mut self.ring[index(second)];
         if slot.second == second {
-            slot.requests = slot.requests.saturating_sub(1);
+            slot.used.requests = slot.used.requests.saturating_sub(1);
         }
     }
 
     /// Puts `actual` in the place of the tokens `held` in `second`; nothing if that has left the ring.
-    pub(super) fn replace(&mut self, second: i64, held: u64, actual: u64) {
+    pub(super) fn settle(&mut self, second: i64, held: u64, actual: u64) {
         let slot = &mut self.ring[index(second)];
         if slot.second == second {
-            slot.tokens = slot.tokens.saturating_sub(held).saturating_add(actual);
+            slot.used.tokens = slot.used.tokens.saturating_sub(held).saturating_add(actual);
+            slot.used.held = slot.used.held.saturating_sub(held);
         }
     }
 
     /// When, at the earliest, all but `keep` of what is counted has left: µs. The past if it has already.
     pub(super) fn room_at(&self, keep: u64, of: impl Fn(Used) -> u64) -> Micros {
-        let mut slots: Vec<&Slot> = self.live().collect();
-        slots.sort_unstable_by_key(|slot| slot.second);
         let mut left = of(self.used());
         let mut last = None;
-        for slot in slots {
+        for slot in self.live() {
             if left <= keep {
                 break;
             }
-            let gone = of(Used { requests: slot.requests, tokens: slot.tokens });
+            let gone = of(slot.used);
             if gone > 0 {
                 left = left.saturating_sub(gone);
                 last = Some(slot.second);
@@ -104,13 +99,24 @@ impl Window {
 
     /// Whether nothing is counted at `now`.
     pub(super) fn is_idle(&self, now: Micros) -> bool {
-        let oldest = now.div_euclid(SLOT_US).max(self.newest) - SLOTS as i64;
-        self.ring.iter().all(|slot| slot.second <= oldest)
+        self.counted <= now.div_euclid(SLOT_US).max(self.newest) - SLOTS as i64
     }
 
+    /// Oldest first.
     fn live(&self) -> impl Iterator<Item = &Slot> {
         let oldest = self.newest - SLOTS as i64;
-        self.ring.iter().filter(move |slot| slot.second > oldest)
+        let (new, old) = self.ring.split_at(index(self.newest) + 1);
+        old.iter().chain(new).filter(move |slot| slot.second > oldest)
+    }
+}
+
+impl Used {
+    fn plus(self, more: Used) -> Used {
+        Used {
+            requests: self.requests.saturating_add(more.requests),
+            tokens: self.tokens.saturating_add(more.tokens),
+            held: self.held.saturating_add(more.held),
+        }
     }
 }
 

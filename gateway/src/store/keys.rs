@@ -1,4 +1,4 @@
-//! Credentials as they are made and revoked. How they are looked up to be used is in `credentials`.
+//! Credentials as they are made and revoked. How they are looked up to be used is in `look_ups`.
 
 use super::Tx;
 use crate::clock::Micros;

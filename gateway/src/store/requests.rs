@@ -71,11 +71,15 @@ pub struct OpenRow {
     pub lease_until: Micros,
 }
 
-/// What one replica admitted for a tenant in one second.
+/// What one replica admitted for a key in one second.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct AdmittedRow {
-    /// For whom.
+    /// Whose it is.
     pub tenant_id: TenantId,
+    /// The key's.
+    pub project_id: ProjectId,
+    /// For whom.
+    pub key_id: KeyId,
     /// Seconds since 1970.
     pub second: i64,
     /// How many.
@@ -198,14 +202,15 @@ impl Store {
         let gateway_id = gateway_id.to_owned();
         self.detached(move |db| async move {
             on!(db.read(), c => query_as(
-                "SELECT r.tenant_id, r.accepted_at / 1000000 AS second, COUNT(*) AS requests,
+                "SELECT r.tenant_id, r.project_id, r.key_id, r.accepted_at / 1000000 AS second,
+                        COUNT(*) AS requests,
                         CAST(SUM(CASE WHEN r.outcome = 'completed'
                             THEN u.input_tokens + u.cache_read_tokens + u.cache_write_tokens
                                + u.output_tokens + u.reasoning_tokens
                             ELSE r.input_tokens + r.max_output_tokens END) AS BIGINT) AS tokens
                  FROM requests r LEFT JOIN usage_records u ON u.request_id = r.id
                  WHERE r.id > $3 AND r.gateway_id = $1 AND r.accepted_at >= $2
-                 GROUP BY r.tenant_id, r.accepted_at / 1000000",
+                 GROUP BY r.tenant_id, r.project_id, r.key_id, r.accepted_at / 1000000",
                 [gateway_id, since, after],
             ).fetch_all(c).await)
         })

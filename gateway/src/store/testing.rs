@@ -4,7 +4,7 @@ use super::Store;
 use crate::auth::Principal;
 use crate::config::Config;
 use crate::id::{KeyId, ProjectId, TenantId};
-use crate::quota::Limits;
+use crate::quota::{Hierarchy, Limits};
 use crate::tenants::Role;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
@@ -80,8 +80,8 @@ async fn open(config: Config) -> Fixture {
 
 /// A caller with a key of its own that may use all models.
 pub(crate) fn developer(tenant: TenantId, project: ProjectId, limits: Limits) -> Principal {
-    let (role, scope) = (Role::TenantDeveloper, Arc::default());
-    Principal { tenant, project, key: KeyId::new(), limits, role, scope }
+    let (limits, role, scope) = (Hierarchy::of_tenant(limits), Role::TenantDeveloper, Arc::default());
+    Principal { tenant, project, key: KeyId::new(), limits, access: Arc::default(), role, scope }
 }
 
 /// A tenant with a project, and a caller of it.

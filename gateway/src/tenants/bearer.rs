@@ -3,7 +3,7 @@
 //! The CRC-32 of everything before it lets a scanner, and us, tell a typing mistake from a key without any look-up. The
 //! secret has 190 random bits, so a fast keyed digest is as good as a slow one, and can't be used to exhaust us.
 
-use crate::secrets::{PEPPER_VERSION, SecretText, Secrets};
+use crate::secrets::{SecretText, Secrets};
 use rand::distr::{Alphanumeric, SampleString};
 use subtle::ConstantTimeEq;
 
@@ -67,13 +67,14 @@ impl Bearer {
 
     /// What is stored: hex digest, and the version of the pepper that made it.
     pub(super) fn digest(&self, secrets: &Secrets) -> (String, i64) {
-        let digest = secrets.digest(PEPPER_VERSION, &self.id, self.secret.expose());
-        (hex::encode(digest.unwrap_or_default()), PEPPER_VERSION)
+        let version = secrets.pepper_version();
+        let digest = secrets.digest(version, &self.id, self.secret.expose());
+        (hex::encode(digest.unwrap_or_default()), version)
     }
 
     /// Whether it is what was stored. Without anything stored the same work is done, so time tells nothing.
     pub(super) fn matches(&self, secrets: &Secrets, stored: Option<(&str, i64)>) -> bool {
-        let (text, version) = stored.unwrap_or(("", PEPPER_VERSION));
+        let (text, version) = stored.unwrap_or(("", secrets.pepper_version()));
         let mut expected = [0; 32];
         let stored_well = hex::decode_to_slice(text, &mut expected).is_ok();
         let Some(given) = secrets.digest(version, &self.id, self.secret.expose()) else { return false };

@@ -107,7 +107,7 @@ async fn changed_limits_hold_from_the_next_authentication_on() {
     let world = World::new().await;
     let key = world.api_key().await;
     world.update(UpdateTenant { limits: Some(Limits::default()), ..UpdateTenant::default() }).await;
-    assert_eq!(world.authenticate(key.text.expose()).await.unwrap().limits, Limits::default());
+    assert_eq!(world.authenticate(key.text.expose()).await.unwrap().limits.tenant, Limits::default());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod models;
+pub mod refusals;
 pub mod stream;
 pub mod translate;
 pub mod wire;
@@ -20,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use error::Failure;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use refusals::{AccessErrors, InferenceErrors};
 use std::sync::Arc;
 use wire::ConverseRequest;
 
@@ -31,19 +33,12 @@ type ModelId = std::result::Result<Path<String>, PathRejection>;
 /// Answers a conversation.
 #[utoipa::path(
     post, path = "/model/{modelId}/converse", tag = "bedrock",
-    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded")),
+    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded",
+        example = "huggingface.smollm2-135m-instruct")),
     request_body = ConverseRequest,
     responses(
         (status = 200, description = "The answer", body = wire::ConverseResponse),
-        (status = 400, description = "ValidationException; ServiceQuotaExceededException when money has run out", body = wire::ErrorBody),
-        (status = 403, description = "No valid credential (see `x-amzn-ErrorType`), or AccessDeniedException", body = wire::ErrorBody),
-        (status = 404, description = "ResourceNotFoundException: nothing serves the model here", body = wire::ErrorBody),
-        (status = 408, description = "ModelTimeoutException, or the body came too slowly", body = wire::ErrorBody),
-        (status = 413, description = "The body is over its limit", body = wire::ErrorBody),
-        (status = 424, description = "ModelErrorException: a worker failed", body = wire::ErrorBody),
-        (status = 429, description = "ThrottlingException", body = wire::ErrorBody),
-        (status = 500, description = "InternalServerException", body = wire::ErrorBody),
-        (status = 503, description = "ServiceUnavailableException", body = wire::ErrorBody),
+        AccessErrors, InferenceErrors,
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]
@@ -63,20 +58,13 @@ pub async fn converse(
 /// Answers a conversation as it is generated, in AWS's event stream framing.
 #[utoipa::path(
     post, path = "/model/{modelId}/converse-stream", tag = "bedrock",
-    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded")),
+    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded",
+        example = "huggingface.smollm2-135m-instruct")),
     request_body = ConverseRequest,
     responses(
         (status = 200, description = "Events: messageStart, contentBlockDelta…, contentBlockStop, messageStop, metadata",
             content_type = "application/vnd.amazon.eventstream", body = String),
-        (status = 400, description = "ValidationException; ServiceQuotaExceededException when money has run out", body = wire::ErrorBody),
-        (status = 403, description = "No valid credential (see `x-amzn-ErrorType`), or AccessDeniedException", body = wire::ErrorBody),
-        (status = 404, description = "ResourceNotFoundException: nothing serves the model here", body = wire::ErrorBody),
-        (status = 408, description = "ModelTimeoutException, or the body came too slowly", body = wire::ErrorBody),
-        (status = 413, description = "The body is over its limit", body = wire::ErrorBody),
-        (status = 424, description = "ModelErrorException: a worker failed", body = wire::ErrorBody),
-        (status = 429, description = "ThrottlingException", body = wire::ErrorBody),
-        (status = 500, description = "InternalServerException", body = wire::ErrorBody),
-        (status = 503, description = "ServiceUnavailableException", body = wire::ErrorBody),
+        AccessErrors, InferenceErrors,
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]

@@ -1,6 +1,7 @@
 //! The catalog, as Bedrock's `ListFoundationModels` shows it.
 
 use super::error::Failure;
+use super::refusals::AccessErrors;
 use crate::app::App;
 use crate::auth;
 use crate::catalog::{Modality, Model, Serving, Status};
@@ -34,6 +35,15 @@ pub struct Filters {
 /// The catalog.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(examples(json!({
+    "modelSummaries": [{
+        "modelArn": "arn:aws:bedrock:local::foundation-model/amazon.nova-lite-v1:0",
+        "modelId": "amazon.nova-lite-v1:0", "modelName": "Nova Lite", "providerName": "Amazon",
+        "inputModalities": ["TEXT", "IMAGE"], "outputModalities": ["TEXT"], "responseStreamingSupported": true,
+        "customizationsSupported": [], "inferenceTypesSupported": ["ON_DEMAND"],
+        "modelLifecycle": { "status": "ACTIVE" }, "standIn": "huggingface.smollm2-135m-instruct",
+    }],
+})))]
 pub struct FoundationModels {
     /// In the catalog's order.
     pub model_summaries: Vec<ModelSummary>,
@@ -80,10 +90,8 @@ pub struct Lifecycle {
     get, path = "/foundation-models", operation_id = "list_foundation_models", tag = "bedrock",
     params(Filters),
     responses(
-        (status = 200, body = FoundationModels),
-        (status = 400, description = "ValidationException", body = super::wire::ErrorBody),
-        (status = 403, description = "No valid credential", body = super::wire::ErrorBody),
-        (status = 503, description = "ServiceUnavailableException: this gateway is full", body = super::wire::ErrorBody),
+        (status = 200, description = "The catalog", body = FoundationModels),
+        AccessErrors,
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]

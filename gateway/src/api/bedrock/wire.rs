@@ -10,9 +10,16 @@ pub type Union = serde_json::Map<String, serde_json::Value>;
 /// A request. Members that are not listed are ignored, as Bedrock does.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(examples(json!({
+    "system": [{ "text": "Answer in one sentence." }],
+    "messages": [{ "role": "user", "content": [{ "text": "What is gravity?" }] }],
+    "inferenceConfig": { "maxTokens": 64, "temperature": 0.0, "stopSequences": ["\n\n"] },
+    "additionalModelRequestFields": { "inferenceConfig": { "topK": 20 } },
+})))]
 pub struct ConverseRequest {
     /// The conversation, oldest first.
     #[serde(default)]
+    #[schema(required = true, min_items = 1)]
     pub messages: Vec<ConverseMessage>,
     /// System prompts; only `text` blocks are offered.
     #[schema(value_type = Option<Vec<TextBlock>>)]
@@ -37,6 +44,7 @@ pub struct ConverseRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ConverseMessage {
     /// `user`, `assistant` or `system`.
+    #[schema(pattern = "^(user|assistant|system)$")]
     pub role: String,
     /// Only `text` blocks are offered.
     #[schema(value_type = Vec<TextBlock>)]
@@ -103,6 +111,12 @@ pub struct TextBlock {
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(examples(json!({
+    "output": { "message": { "role": "assistant", "content": [{ "text": "Gravity pulls masses together." }] } },
+    "stopReason": "end_turn",
+    "usage": { "inputTokens": 33, "outputTokens": 6, "totalTokens": 39 },
+    "metrics": { "latencyMs": 214 },
+})))]
 pub struct ConverseResponse {
     /// The answer.
     pub output: Output,
@@ -172,6 +186,7 @@ pub struct Metrics {
 
 /// A failure; `x-amzn-ErrorType` names it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BedrockError, examples(json!({ "message": "`messages[0].content` must hold at least one block." })))]
 pub struct ErrorBody {
     /// For people.
     pub message: String,

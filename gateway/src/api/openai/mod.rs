@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod models;
+pub mod refusals;
 pub mod stream;
 pub mod translate;
 pub mod wire;
@@ -18,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use error::Failure;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
+use refusals::{AccessErrors, InferenceErrors, ModelErrors};
 use std::sync::Arc;
 use std::time::Instant;
 use wire::ChatRequest;
@@ -27,22 +29,24 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 /// Answers a conversation, whole or as server-sent events.
 #[utoipa::path(
     post, path = "/v1/chat/completions", operation_id = "chat_completions", tag = "openai",
-    request_body = ChatRequest,
+    request_body(content = ChatRequest, examples(
+        ("whole" = (summary = "A whole answer", value = json!({
+            "model": "huggingface.smollm2-135m-instruct", "max_completion_tokens": 64, "temperature": 0,
+            "messages": [
+                { "role": "system", "content": "Answer in one sentence." },
+                { "role": "user", "content": "What is gravity?" },
+            ],
+        }))),
+        ("streamed" = (summary = "Server-sent events, with the usage at the end", value = json!({
+            "model": "huggingface.smollm2-135m-instruct", "max_completion_tokens": 64, "stop": ["\n\n"], "seed": 7,
+            "stream": true, "stream_options": { "include_usage": true },
+            "messages": [{ "role": "user", "content": [{ "type": "text", "text": "What is gravity?" }] }],
+        }))),
+    )),
     responses(
         (status = 200, description = "The answer; with `stream` a sequence of `chat.completion.chunk` events ended by `[DONE]`",
             content((wire::ChatCompletion = "application/json"), (wire::ChatChunk = "text/event-stream"))),
-        (status = 400, description = "Malformed, out of range, too long for the model, or a parameter not offered", body = wire::ErrorBody),
-        (status = 401, description = "No valid credential", body = wire::ErrorBody),
-        (status = 402, description = "Money has run out", body = wire::ErrorBody),
-        (status = 403, description = "Not allowed", body = wire::ErrorBody),
-        (status = 404, description = "The model is unknown, or nothing serves it here", body = wire::ErrorBody),
-        (status = 408, description = "The body came too slowly", body = wire::ErrorBody),
-        (status = 413, description = "The body is over its limit", body = wire::ErrorBody),
-        (status = 429, description = "A rate or concurrency limit refuses", body = wire::ErrorBody),
-        (status = 500, description = "Our fault", body = wire::ErrorBody),
-        (status = 502, description = "A worker failed", body = wire::ErrorBody),
-        (status = 503, description = "Workers are full or gone, or this gateway is stopping", body = wire::ErrorBody),
-        (status = 504, description = "A worker went silent", body = wire::ErrorBody),
+        AccessErrors, ModelErrors, InferenceErrors,
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]

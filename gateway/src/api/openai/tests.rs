@@ -1,6 +1,7 @@
 //! Chat completions, from JSON to the canonical request and from events to bytes.
 
 use super::*;
+use crate::catalog::Deprecation;
 use crate::error::{AuthFailure, Error, ErrorKind, Limit};
 use crate::inference::{Event, Finished, Reader, Started, Usage};
 use cluster_protocol::{Counts, FinishReason, LocalReason, Path, PrefillPath, Timings, limits};
@@ -18,7 +19,7 @@ fn translated(body: &Value) -> crate::error::Result<inference::Request> {
 }
 
 fn started() -> Started {
-    Started { model: "demo.model".into(), stand_in: None, engine: "sim".into(), input_tokens: 9 }
+    Started { model: "demo.model".into(), stand_in: None, deprecation: None, engine: "sim".into(), input_tokens: 9 }
 }
 
 fn text(text: &str) -> Event {
@@ -210,6 +211,25 @@ fn a_stand_in_is_named_in_the_head() {
     assert_eq!(
         (&headers["x-caprock-engine"], &headers["x-caprock-stand-in"]),
         (&"sim".parse().unwrap(), &"demo.model".parse().unwrap())
+    );
+}
+
+#[test]
+fn a_deprecated_model_is_announced_in_the_head() {
+    let mut headers = HeaderMap::new();
+    answer::name_the_answerer(&mut headers, &started());
+    assert!(!headers.contains_key("deprecation") && !headers.contains_key("sunset"));
+    let deprecation = Deprecation {
+        message: None,
+        replacement: None,
+        deprecated_at: 1_688_169_599_000_000,
+        sunset_at: Some(1_782_864_000_000_000),
+    };
+    let started = Started { deprecation: Some(deprecation), ..started() };
+    answer::name_the_answerer(&mut headers, &started);
+    assert_eq!(
+        (&headers["deprecation"], &headers["sunset"]),
+        (&"@1688169599".parse().unwrap(), &"Wed, 01 Jul 2026 00:00:00 GMT".parse().unwrap(),)
     );
 }
 

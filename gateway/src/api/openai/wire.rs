@@ -12,6 +12,7 @@ pub struct ChatRequest {
     /// Id of a model in the catalog.
     pub model: String,
     /// The conversation, oldest first.
+    #[schema(min_items = 1)]
     pub messages: Vec<ChatMessage>,
     /// Most output tokens; the older name.
     #[schema(minimum = 1)]
@@ -84,6 +85,7 @@ impl ChatRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatMessage {
     /// `system`, `developer`, `user` or `assistant`.
+    #[schema(pattern = "^(system|developer|user|assistant)$")]
     pub role: String,
     /// A text, or a list of text parts.
     #[schema(value_type = Option<TextOr<ContentPart>>)]
@@ -120,6 +122,18 @@ pub struct ResponseFormat {
 
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "chatcmpl-0198c0de4a7b7c31b6f0a1d2e3f40516", "object": "chat.completion", "created": 1756000000,
+    "model": "huggingface.smollm2-135m-instruct", "system_fingerprint": "caprock-llama",
+    "choices": [{
+        "index": 0, "message": { "role": "assistant", "content": "Gravity pulls masses together.", "refusal": null },
+        "logprobs": null, "finish_reason": "stop",
+    }],
+    "usage": {
+        "prompt_tokens": 33, "completion_tokens": 6, "total_tokens": 39,
+        "prompt_tokens_details": { "cached_tokens": 0 }, "completion_tokens_details": { "reasoning_tokens": 0 },
+    },
+})))]
 pub struct ChatCompletion {
     /// `chatcmpl-…`
     pub id: String,
@@ -174,6 +188,11 @@ pub enum FinishReason {
 
 /// A piece of a streamed answer.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(examples(json!({
+    "id": "chatcmpl-0198c0de4a7b7c31b6f0a1d2e3f40516", "object": "chat.completion.chunk", "created": 1756000000,
+    "model": "huggingface.smollm2-135m-instruct", "system_fingerprint": "caprock-llama",
+    "choices": [{ "index": 0, "delta": { "content": "Gravity" }, "logprobs": null, "finish_reason": null }],
+})))]
 pub struct ChatChunk {
     /// The same in all pieces.
     pub id: String,
@@ -249,6 +268,12 @@ pub struct CompletionTokensDetails {
 
 /// A failure.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OpenaiError, examples(json!({
+    "error": {
+        "message": "`temperature` must be between 0 and 2.", "type": "invalid_request_error", "param": "temperature",
+        "code": "invalid_value",
+    },
+})))]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorDetail,

@@ -1,7 +1,7 @@
 //! What every method of the store promises, on both engines.
 
 mod audit;
-mod credentials;
+mod look_ups;
 mod owners;
 mod requests;
 mod whole;
@@ -60,7 +60,7 @@ fn request_of(who: &Principal) -> NewRequest {
 const SOURCES: [&str; 12] = [
     include_str!("../alone.rs"),
     include_str!("../audit.rs"),
-    include_str!("../credentials.rs"),
+    include_str!("../look_ups.rs"),
     include_str!("../door.rs"),
     include_str!("../follower.rs"),
     include_str!("../keys.rs"),
@@ -76,7 +76,7 @@ const SOURCES: [&str; 12] = [
 fn every_method_is_called_here() {
     let tests = [
         include_str!("audit.rs"),
-        include_str!("credentials.rs"),
+        include_str!("look_ups.rs"),
         include_str!("owners.rs"),
         include_str!("requests.rs"),
         include_str!("whole.rs"),

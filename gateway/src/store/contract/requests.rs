@@ -4,7 +4,7 @@ use super::request_of;
 use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::error::ErrorKind;
-use crate::id::{LedgerEntryId, RequestId, TenantId};
+use crate::id::{KeyId, LedgerEntryId, ProjectId, RequestId, TenantId};
 use crate::money::Nanousd;
 use crate::store::testing::{Fixture, on_both_engines, principal};
 use crate::store::*;
@@ -145,31 +145,53 @@ async fn recovery_finds_open_requests_by_gateway_and_by_lease_in_bounded_batches
 }
 
 #[tokio::test]
-async fn what_a_gateway_admitted_lately_is_counted_by_tenant_and_second() {
+async fn what_a_gateway_admitted_lately_is_counted_by_key_and_second() {
     on_both_engines(|Fixture { store, .. }| async move {
         let (who, other) = (principal(&store, "acme").await, principal(&store, "other").await);
-        let at = |accepted_at| NewRequest { accepted_at, ..request_of(&who) };
-        settle(&store, &opened(&store, at(5_000_000)).await).await.unwrap();
-        opened(&store, at(5_999_999)).await;
-        opened(&store, at(6_000_000)).await;
-        opened(&store, at(4_999_999)).await;
-        opened(&store, NewRequest { gateway_id: "gateway-2".into(), ..at(5_000_000) }).await;
-        opened(&store, NewRequest { accepted_at: 6_000_000, ..request_of(&other) }).await;
+        let second_key = Principal { key: KeyId::new(), ..who.clone() };
+        let second_project = Principal { project: ProjectId::new(), key: KeyId::new(), ..who.clone() };
+        let (tenant, project) = (who.tenant.clone(), second_project.project.clone());
+        let made = store
+            .transaction(move |tx| Box::pin(async move { tx.project_create(&tenant, &project, "second", 1).await }));
+        assert!(made.await.unwrap());
+        let at = |who, accepted_at| NewRequest { accepted_at, ..request_of(who) };
+        settle(&store, &opened(&store, at(&who, 5_000_000)).await).await.unwrap();
+        opened(&store, at(&who, 5_999_999)).await;
+        opened(&store, at(&who, 6_000_000)).await;
+        opened(&store, at(&who, 4_999_999)).await;
+        opened(&store, NewRequest { gateway_id: "gateway-2".into(), ..at(&who, 5_000_000) }).await;
+        opened(&store, at(&second_key, 5_000_000)).await;
+        opened(&store, at(&second_project, 5_000_000)).await;
+        opened(&store, at(&other, 6_000_000)).await;
 
-        let mut rows = store.requests_admitted("gateway-1", 5_000_000, RequestId::lower_bound(0)).await.unwrap();
-        rows.sort_by_key(|row| (row.tenant_id != who.tenant, row.second));
+        let admitted = |since, after| {
+            let store = store.clone();
+            async move { store.requests_admitted("gateway-1", since, after).await.unwrap() }
+        };
         let row = |who: &Principal, second, requests, tokens| AdmittedRow {
             tenant_id: who.tenant.clone(),
+            project_id: who.project.clone(),
+            key_id: who.key.clone(),
             second,
             requests,
             tokens,
         };
         let (used, held) = (1 + 2 + 4 + 8 + 16, 7 + 9);
-        assert_eq!(rows, [row(&who, 5, 2, used + held), row(&who, 6, 1, held), row(&other, 6, 1, held)]);
-        let after = RequestId::lower_bound(Clock::System.now() + 1_000_000);
-        assert_eq!(store.requests_admitted("gateway-1", 0, after).await.unwrap(), []);
+        let mut expected = [
+            row(&who, 5, 2, used + held),
+            row(&who, 6, 1, held),
+            row(&second_key, 5, 1, held),
+            row(&second_project, 5, 1, held),
+            row(&other, 6, 1, held),
+        ];
+        let mut rows = admitted(5_000_000, RequestId::lower_bound(0)).await;
+        let order = |row: &AdmittedRow| (row.key_id.to_string(), row.second);
+        rows.sort_by_key(order);
+        expected.sort_by_key(order);
+        assert_eq!(rows, expected);
+        assert_eq!(admitted(0, RequestId::lower_bound(Clock::System.now() + 1_000_000)).await, []);
         let before = RequestId::lower_bound(Clock::System.now() - 60_000_000);
-        assert_eq!(store.requests_admitted("gateway-1", 5_000_000, before).await.unwrap().len(), 3);
+        assert_eq!(admitted(5_000_000, before).await.len(), expected.len());
     })
     .await;
 }

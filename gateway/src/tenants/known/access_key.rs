@@ -74,6 +74,15 @@ impl KnownAccessKey {
         secrets.open(&self.sealed, &self.access_key_id)
     }
 
+    /// The sealed text as it is stored, and what to store in its place, when a newer master key is there.
+    ///
+    /// # Errors
+    /// `Internal` when it can't be opened.
+    pub fn reseal(&self, secrets: &Secrets) -> Result<Option<(String, String)>> {
+        let resealed = secrets.reseal(&self.sealed, &self.access_key_id)?;
+        Ok(resealed.map(|new| (self.sealed.clone(), new)))
+    }
+
     /// The former secret, while it is accepted.
     ///
     /// # Errors

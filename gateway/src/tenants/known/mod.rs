@@ -9,9 +9,11 @@ mod service_account;
 use super::bearer::Bearer;
 use super::{Role, stored_role, stored_scope};
 use crate::auth::Principal;
+use crate::catalog::{Access, ModelAccess};
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::id::{KeyId, ServiceAccountId};
+use crate::quota::Hierarchy;
 use crate::secrets::Secrets;
 use crate::store::Owner;
 use std::sync::Arc;
@@ -54,7 +56,16 @@ impl Identity {
             tenant: owner.tenant_id,
             project: owner.project_id,
             key,
-            limits: owner.limits.into(),
+            limits: Hierarchy {
+                tenant: owner.limits.into(),
+                project: owner.project_limits.into(),
+                key: owner.key_limits.into(),
+            },
+            access: Arc::new(Access {
+                tenant: stored_access(owner.tenant_model_access)?,
+                project: stored_access(owner.project_model_access)?,
+                key: ModelAccess::within(scope.models.as_deref()),
+            }),
             role,
             scope,
         };
@@ -65,6 +76,12 @@ impl Identity {
     pub fn is_live(&self, now: Micros) -> bool {
         is_live(self.expires_at, now)
     }
+}
+
+/// A list of patterns as it is stored; `None`: all models.
+fn stored_access(text: Option<String>) -> Result<ModelAccess> {
+    let access = text.map(|text| serde_json::from_str(&text)).transpose();
+    access.map(Option::unwrap_or_default).map_err(|_| Error::internal(super::Unreadable("model access")))
 }
 
 fn is_live(expires_at: Option<Micros>, now: Micros) -> bool {

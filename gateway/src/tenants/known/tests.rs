@@ -30,6 +30,22 @@ fn owner(role: &str, scope: &str) -> Owner {
     }
 }
 
+#[test]
+fn all_three_levels_bound_the_models() {
+    let owner = Owner {
+        tenant_model_access: Some(r#"["a*"]"#.into()),
+        project_model_access: None,
+        ..owner("tenant_developer", r#"{"operations":["inference"],"models":["ab*","no/model","us.amazon.x"]}"#)
+    };
+    let access = Identity::read(KeyId::new(), owner.clone()).unwrap().principal.access;
+    let patterns = |access: &ModelAccess| access.patterns().map(|list| list.iter().map(ToString::to_string).collect());
+    assert_eq!(patterns(&access.tenant), Some(vec!["a*".to_owned()]));
+    assert_eq!(patterns(&access.project), None);
+    assert_eq!(patterns(&access.key), Some(vec!["ab*".to_owned()]), "what can name no model allows none");
+    let broken = Owner { project_model_access: Some("[1]".into()), ..owner };
+    assert!(Identity::read(KeyId::new(), broken).is_err());
+}
+
 const ALL: &str = r#"{"operations":["inference","control_plane","read_usage","administer"]}"#;
 
 fn of_account(role: &str, scope: &str) -> Owner {

@@ -1,7 +1,16 @@
-//! The APIs' descriptions, generated from the handlers: `caprock openapi --out openapi` writes them, a test compares.
+//! The APIs' descriptions, generated from the handlers: `caprock openapi --out openapi` writes them, a test compares. Both
+//! ports serve theirs, and a page that shows it.
+
+mod failures;
+mod headers;
+mod integers;
+pub mod page;
 
 use crate::api::{bedrock, openai};
 use crate::{admin, health};
+use failures::AdminFailures;
+use headers::ReplyHeaders;
+use integers::Integers;
 use std::path::Path;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -14,7 +23,8 @@ use utoipa::{Modify, OpenApi};
         description = "Chat completions in OpenAI's dialect, also under `/openai`, and Converse in Bedrock's. Every \
                        reply carries `x-request-id`, on Bedrock's paths also `x-amzn-RequestId`. Answers name their \
                        engine in `x-caprock-engine`, and in `x-caprock-stand-in` the model that stands in for the one \
-                       asked for. Refusals worth a retry carry `retry-after`, `retry-after-ms` and, on Bedrock's \
+                       asked for; those of a model on its way out carry `deprecation` (RFC 9745) and, once its end is \
+                       decided, `sunset` (RFC 8594). Refusals worth a retry carry `retry-after`, `retry-after-ms` and, on Bedrock's \
                        paths, `x-amz-retry-after`.",
     ),
     paths(
@@ -24,16 +34,22 @@ use utoipa::{Modify, OpenApi};
         bedrock::converse,
         bedrock::converse_stream,
         bedrock::models::list,
+        page::inference_description,
         health::healthz,
         health::readyz,
     ),
-    modifiers(&CallerSecurity)
+    components(schemas(openai::wire::ErrorBody, bedrock::wire::ErrorBody)), // named by groups of failures, not by handlers
+    modifiers(&CallerSecurity, &ReplyHeaders, &Integers)
 )]
 struct Inference;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Caprock admin API", description = "For operators, on the admin port. Failures are RFC 9457 problem details."),
+    info(
+        title = "Caprock admin API",
+        description = "For operators, on the admin port. Failures are RFC 9457 problem details; `param` names the field \
+                       at fault. Every reply carries `x-request-id`.",
+    ),
     paths(
         admin::tenants::list,
         admin::tenants::create,
@@ -44,11 +60,12 @@ struct Inference;
         admin::tenants::delete,
         admin::requests::get,
         admin::metrics,
-        admin::openapi,
+        page::admin_description,
         health::healthz,
         health::readyz,
     ),
-    modifiers(&OperatorSecurity)
+    components(schemas(admin::problem::Problem)), // named by groups of failures, not by handlers
+    modifiers(&OperatorSecurity, &AdminFailures, &ReplyHeaders, &Integers)
 )]
 struct Admin;
 
@@ -96,42 +113,23 @@ pub fn admin() -> Document {
 /// A text that names the file at fault.
 pub fn write(dir: &Path) -> Result<(), String> {
     std::fs::create_dir_all(dir).map_err(|error| format!("can't make {}: {error}", dir.display()))?;
-    for (name, document) in files()? {
+    for (name, document) in files() {
         let file = dir.join(name);
         std::fs::write(&file, document).map_err(|error| format!("can't write {}: {error}", file.display()))?;
     }
     Ok(())
 }
 
-fn files() -> Result<[(&'static str, String); 2], String> {
-    let text = |document: Document| {
-        document.to_pretty_json().map(|json| json + "\n").map_err(|error| format!("can't write JSON: {error}"))
-    };
-    Ok([("inference.json", text(inference())?), ("admin.json", text(admin())?)])
+fn files() -> [(&'static str, String); 2] {
+    [("inference.json", text(&inference())), ("admin.json", text(&admin()))]
+}
+
+/// As it is committed and served.
+fn text(document: &Document) -> String {
+    // Plain data with string keys: writing it into memory can't fail.
+    document.to_pretty_json().unwrap_or_default() + "\n"
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_committed_descriptions_are_those_of_this_code() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openapi");
-        for (name, generated) in files().unwrap() {
-            let committed = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
-            assert!(committed == generated, "openapi/{name} is out of date: run `caprock openapi --out openapi`");
-        }
-    }
-
-    #[test]
-    fn every_operation_says_how_it_is_secured() {
-        for document in [inference(), admin()] {
-            let json = serde_json::to_value(&document).unwrap();
-            for (path, item) in json["paths"].as_object().unwrap() {
-                for (method, operation) in item.as_object().unwrap() {
-                    assert!(operation["security"].is_array(), "{method} {path}");
-                }
-            }
-        }
-    }
-}
+#[path = "tests.rs"]
+mod tests;
