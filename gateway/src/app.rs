@@ -1,5 +1,6 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
+use crate::audit::Anchor;
 use crate::auth::jwt::Issuers;
 use crate::auth::{Credentials, Uses};
 use crate::catalog::Snapshot;
@@ -32,6 +33,8 @@ pub struct App {
     pub issuers: Issuers,
     /// When they were last used.
     pub uses: Uses,
+    /// What was seen of the audit log.
+    pub anchor: Anchor,
     /// Models and prices, swapped whole.
     pub catalog: ArcSwap<Snapshot>,
     /// Limits.

@@ -55,7 +55,12 @@ pub fn operators(app: &Arc<App>) -> Router {
 /// What concerns one tenant and needs a permission that a tenant's role can have. Which of the two groups a route is in
 /// decides whether it can be reached on the data port; there is no other check that could be forgotten.
 fn tenant_operations() -> Router<Arc<App>> {
-    Router::new().route("/admin/v1/tenants/{tenant_id}", get(admin::tenants::get))
+    Router::new()
+        .route("/admin/v1/tenants/{tenant_id}", get(admin::tenants::get))
+        .route("/admin/v1/tenants/{tenant_id}/requests", get(admin::requests::list))
+        .route("/admin/v1/tenants/{tenant_id}/requests/{request_id}", get(admin::requests::get_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/usage", get(admin::usage::get))
+        .route("/admin/v1/tenants/{tenant_id}/audit-log", get(admin::audit_log::list_of_tenant))
 }
 
 /// What is for operators only, even where it concerns one tenant.
@@ -66,6 +71,10 @@ fn platform_operations() -> Router<Arc<App>> {
         .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
         .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
+        .route("/admin/v1/cluster/workers", get(admin::workers::list))
+        .route("/admin/v1/audit-log", get(admin::audit_log::list))
+        .route("/admin/v1/audit-log/export", get(admin::audit_log::export))
+        .route("/admin/v1/audit-log/verification", get(admin::audit_log::verification))
 }
 
 /// The tenants' operations as callers' port shows them: to it the platform's do not exist, also not as methods of a path

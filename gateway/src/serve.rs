@@ -1,7 +1,9 @@
 //! The whole program: from a configuration and bound sockets to a drained end.
 
 use crate::accept::{Door, Ending, Limits, accept};
+use crate::admin::idempotency;
 use crate::app::App;
+use crate::audit::Anchor;
 use crate::auth::jwt::Issuers;
 use crate::auth::{self, Credentials, Uses};
 use crate::catalog::Snapshot;
@@ -117,6 +119,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     app.issuers.watch(&background, &app.stopping);
     background.spawn(auth::uses::write_regularly(Arc::clone(&app)));
     inference::recover::spawn(&app);
+    background.spawn(keep_anchor(Arc::clone(&app)));
+    background.spawn(idempotency::forget_old(Arc::clone(&app)));
     for door in doors {
         background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
     }
@@ -130,15 +134,25 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     Ok(())
 }
 
+async fn keep_anchor(app: Arc<App>) {
+    app.anchor.keep(&app.store, &app.stopping).await;
+}
+
 pub(crate) fn build(config: Config, store: Store) -> Result<Arc<App>> {
-    let clock = Clock::System;
     let secrets = Secrets::load(&config.gateway.state_dir, &config.secrets)?;
+    assemble(config, secrets, store)
+}
+
+/// All of a gateway's state; nothing runs yet.
+pub(crate) fn assemble(config: Config, secrets: Secrets, store: Store) -> Result<Arc<App>> {
+    let clock = Clock::System;
     let metrics = Metrics::default();
     Ok(Arc::new(App {
         changes: Feed::new(&config.changes, &metrics.changes),
         credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
         issuers: Issuers::new(&config.jwt_issuer)?,
         uses: Uses::new(&metrics.uses),
+        anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone())?,
         catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),

@@ -18,8 +18,6 @@ use tokio_util::task::TaskTracker;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After so much silence the listening connection is asked whether it still lives.
 const SILENCE: Duration = Duration::from_secs(5);
-/// The version of the master key that the channel is named after.
-const FIRST: u8 = 1;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -48,11 +46,12 @@ pub(super) fn spawn(app: &Arc<App>, tasks: &TaskTracker) {
     tasks.spawn(until_stopped(Box::pin(tell(Arc::clone(app), channel))));
 }
 
-/// One channel per installation, so that several can share a server: named after its first master key, of which the name
-/// tells nothing. Gateways that have dropped that key are on one channel with all such, and look a little more often.
+/// One channel per installation, so that several can share a server: named after its oldest master key, of which the name
+/// tells nothing. Gateways of which some have dropped that key don't hear each other, and poll.
 fn name(secrets: &Secrets) -> String {
-    let installation =
-        blake3::derive_key("caprock name of an installation v1", &secrets.audit_key(FIRST).unwrap_or_default());
+    let oldest = secrets.audit_keys().into_iter().min_by_key(|(version, _)| *version);
+    let key = oldest.map(|(_, key)| key).unwrap_or_default();
+    let installation = blake3::derive_key("caprock name of an installation v1", &key);
     format!("caprock:changes:{}", hex::encode(&installation[..8]))
 }
 

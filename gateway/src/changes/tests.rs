@@ -2,45 +2,19 @@
 
 use super::*;
 use crate::audit::{Author, Change, Record};
-use crate::auth::jwt::Issuers;
-use crate::auth::{Credentials, Uses};
-use crate::catalog::Snapshot;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::id::{KeyId, ProjectId, TenantId};
-use crate::inference;
-use crate::quota::{Limiter, Limits};
+use crate::quota::Limits;
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::store::testing::{Fixture, on_both_engines};
-use crate::telemetry::Metrics as AllMetrics;
 use crate::tenants::{self, CreateCredential, CreateProject, Name, PresentedApiKey, Status, Tenant, UpdateTenant};
-use crate::upstream::Upstreams;
-use arc_swap::ArcSwap;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 /// One gateway's state over a database that others may share.
 fn replica(store: &Store, config: &Config) -> Arc<App> {
-    let (config, metrics) = (config.clone(), AllMetrics::default());
     let secrets = Secrets::load_or_create_with(&config.gateway.state_dir, |_| None).unwrap();
-    Arc::new(App {
-        changes: Feed::new(&config.changes, &metrics.changes),
-        credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
-        issuers: Issuers::new(&config.jwt_issuer).unwrap(),
-        uses: Uses::new(&metrics.uses),
-        catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
-        limiter: Limiter::local(Clock::System),
-        upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
-        inference: inference::State::new(&config),
-        store: store.clone(),
-        clock: Clock::System,
-        tasks: TaskTracker::new(),
-        draining: CancellationToken::new(),
-        stopping: CancellationToken::new(),
-        config,
-        secrets,
-        metrics,
-    })
+    crate::serve::assemble(config.clone(), secrets, store.clone()).unwrap()
 }
 
 struct World {

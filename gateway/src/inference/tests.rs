@@ -1,11 +1,9 @@
 //! Whole requests: real store, real limiter, scripted workers over real sockets.
 
 use super::*;
-use crate::auth::jwt::Issuers;
-use crate::auth::{Affected, Credentials, Principal, Uses};
+use crate::auth::{Affected, Principal};
 use crate::billing::{self, OpenRequest, RequestRecord};
 use crate::catalog::{self, Price, Snapshot};
-use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::error::AuthFailure;
@@ -14,11 +12,8 @@ use crate::money::PicousdPerToken;
 use crate::quota::{Hierarchy, Limiter, Limits};
 use crate::secrets::Secrets;
 use crate::store::testing::{principal, sqlite};
-use crate::telemetry::Metrics;
 use crate::tenants;
-use crate::upstream::Upstreams;
 use crate::upstream::cluster::fake::*;
-use arc_swap::ArcSwap;
 use cluster_protocol::{Counts, ErrorCode, FinishReason, Message as Frame, Receipt, Role as WorkerRole, WorkerError};
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -54,25 +49,7 @@ async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
     edit(&mut config);
     let given = |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| SECRET.to_owned());
     let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
-    let metrics = Metrics::default();
-    let app = Arc::new(App {
-        changes: Feed::new(&config.changes, &metrics.changes),
-        credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
-        issuers: Issuers::new(&config.jwt_issuer).unwrap(),
-        uses: Uses::new(&metrics.uses),
-        catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
-        limiter: Limiter::local(Clock::System),
-        upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
-        inference: State::new(&config),
-        store: fixture.store,
-        clock: Clock::System,
-        tasks: TaskTracker::new(),
-        draining: CancellationToken::new(),
-        stopping: CancellationToken::new(),
-        config,
-        secrets,
-        metrics,
-    });
+    let app = crate::serve::assemble(config, secrets, fixture.store).unwrap();
     let probes = CancellationToken::new();
     app.upstreams.watch(&TaskTracker::new(), &probes);
     within_30_s("ready workers", || async { app.upstreams.ready() }).await;

@@ -27,6 +27,7 @@ macro_rules! on {
 
 mod alone;
 mod audit;
+mod audit_entries;
 mod columns;
 mod dialect;
 mod door;
@@ -34,9 +35,11 @@ mod follower;
 mod keys;
 mod ledger;
 mod look_ups;
+mod request_list;
 mod requests;
 mod schema;
 mod tenants;
+mod usage;
 mod uses;
 
 #[cfg(test)]
@@ -46,6 +49,7 @@ pub(crate) mod testing;
 
 pub use alone::ExclusiveLock;
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
+pub use audit_entries::{AuditEndRow, AuditFilter, AuditRow};
 pub(crate) use columns::count;
 pub use dialect::Engine;
 pub use door::{Store, Tx};
@@ -53,5 +57,7 @@ pub use follower::Follower;
 pub use keys::{NewAccessKey, NewAdminToken, NewApiKey};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
 pub use look_ups::{AccessKeyRow, AdminTokenRow, ApiKeyRow, LOOK_UP_DEADLINE, Owner, ServiceAccountRow};
+pub use request_list::{RequestFilter, RequestListRow};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
 pub use tenants::{LimitColumns, ProjectRow, TenantFilter, TenantRow};
+pub use usage::{UsageFilter, UsageGroup, UsageRow};

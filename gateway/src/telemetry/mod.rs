@@ -2,7 +2,7 @@
 
 pub mod edge;
 
-use crate::{auth, changes, inference, upstream};
+use crate::{audit, auth, changes, inference, upstream};
 use prometheus_client::registry::Registry;
 use std::sync::{Mutex, PoisonError};
 
@@ -23,6 +23,8 @@ pub struct Metrics {
     pub uses: auth::uses::Metrics,
     /// The feed of changes.
     pub changes: changes::Metrics,
+    /// The audit log.
+    pub audit: audit::Metrics,
 }
 
 impl Default for Metrics {
@@ -34,7 +36,8 @@ impl Default for Metrics {
         let credentials = auth::Metrics::register(&mut registry);
         let uses = auth::uses::Metrics::register(&mut registry);
         let changes = changes::Metrics::register(&mut registry);
-        Metrics { registry: Mutex::new(registry), edge, inference, upstream, credentials, uses, changes }
+        let audit = audit::Metrics::register(&mut registry);
+        Metrics { registry: Mutex::new(registry), edge, inference, upstream, credentials, uses, changes, audit }
     }
 }
 
