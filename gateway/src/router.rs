@@ -11,7 +11,7 @@ use crate::openapi::page;
 use crate::{admin, health};
 use axum::Router;
 use axum::extract::Extension;
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use layers::Edge;
 use std::sync::Arc;
 use surface::Surface;
@@ -61,6 +61,39 @@ fn tenant_operations() -> Router<Arc<App>> {
         .route("/admin/v1/tenants/{tenant_id}/requests/{request_id}", get(admin::requests::get_of_tenant))
         .route("/admin/v1/tenants/{tenant_id}/usage", get(admin::usage::get))
         .route("/admin/v1/tenants/{tenant_id}/audit-log", get(admin::audit_log::list_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/projects", get(admin::projects::list).post(admin::projects::create))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}",
+            get(admin::projects::get).patch(admin::projects::update).delete(admin::projects::delete),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/service-accounts",
+            get(admin::service_accounts::list).post(admin::service_accounts::create),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/service-accounts/{service_account_id}",
+            get(admin::service_accounts::get)
+                .patch(admin::service_accounts::update)
+                .delete(admin::service_accounts::delete),
+        )
+        .route("/admin/v1/tenants/{tenant_id}/limits", get(admin::limits::of_tenant))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}/limits",
+            get(admin::limits::of_project).put(admin::limits::set_of_project),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}/limits",
+            get(admin::limits::of_api_key).put(admin::limits::set_of_api_key),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/limits",
+            get(admin::limits::of_access_key).put(admin::limits::set_of_access_key),
+        )
+        .route("/admin/v1/tenants/{tenant_id}/model-access", get(admin::model_access::of_tenant))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}/model-access",
+            get(admin::model_access::of_project).put(admin::model_access::set_of_project),
+        )
 }
 
 /// What is for operators only, even where it concerns one tenant.
@@ -68,6 +101,8 @@ fn platform_operations() -> Router<Arc<App>> {
     Router::new()
         .route("/admin/v1/tenants", get(admin::tenants::list).post(admin::tenants::create))
         .route("/admin/v1/tenants/{tenant_id}", patch(admin::tenants::update).delete(admin::tenants::delete))
+        .route("/admin/v1/tenants/{tenant_id}/limits", put(admin::limits::set_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/model-access", put(admin::model_access::set_of_tenant))
         .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
         .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))

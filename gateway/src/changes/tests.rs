@@ -8,7 +8,7 @@ use crate::quota::Limits;
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::store::testing::{Fixture, on_both_engines};
-use crate::tenants::{self, CreateCredential, CreateProject, Name, PresentedApiKey, Status, Tenant, UpdateTenant};
+use crate::tenants::{self, CreateCredential, Name, PresentedApiKey, Project, Status, Tenant, UpdateTenant};
 use tokio_util::task::TaskTracker;
 
 /// One gateway's state over a database that others may share.
@@ -32,11 +32,13 @@ impl World {
         let author = Author::command("test");
         let tasks = TaskTracker::new();
         let tenant = Tenant::new(Name::parse("acme").unwrap(), Limits::default(), 1);
-        let (made, input) = (tenant.id.clone(), CreateProject { name: Name::parse("p").unwrap() });
+        let made = tenant.id.clone();
         let mut world = World { app, author, tenant: made, project: ProjectId::new(), tasks };
         tenants::create_tenant(world.change(), &tenant).await.unwrap();
+        let project = Project::new(tenant.id.clone(), Name::parse("p").unwrap(), 1);
+        tenants::create_project(world.change(), &project).await.unwrap();
+        world.project = project.id;
         let app = &world.app;
-        world.project = tenants::create_project(&app.store, &app.clock, &tenant.id, input).await.unwrap().id;
         let follower = app.changes.begin(app.store.follower()).await.unwrap();
         spawn(app, follower, &world.tasks);
         app.changes.catch_up().await;

@@ -127,7 +127,7 @@ pub struct AdminTokenRow {
 
 /// A usable service account, as a token of a trusted issuer names it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct ServiceAccountRow {
+pub struct UsableServiceAccountRow {
     /// Whose tokens it takes; `None`: nobody's.
     pub federated_issuer: Option<String>,
     /// Set with the issuer: the issuer's name for the machine.
@@ -233,7 +233,7 @@ impl Store {
         &self,
         id: &ServiceAccountId,
         now: Micros,
-    ) -> Result<Option<ServiceAccountRow>> {
+    ) -> Result<Option<UsableServiceAccountRow>> {
         let id = id.clone();
         self.detached_within(LOOK_UP_DEADLINE, move |db| async move {
             on!(db.read(), c => query_as(

@@ -4,7 +4,7 @@ use super::Identity;
 use crate::clock::Micros;
 use crate::error::Result;
 use crate::id::{KeyId, ServiceAccountId};
-use crate::store::ServiceAccountRow;
+use crate::store::UsableServiceAccountRow;
 
 /// A service account as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct KnownServiceAccount {
 impl KnownServiceAccount {
     /// # Errors
     /// `Internal` for what only a mistake can have stored.
-    pub fn read(id: &ServiceAccountId, row: ServiceAccountRow) -> Result<KnownServiceAccount> {
+    pub fn read(id: &ServiceAccountId, row: UsableServiceAccountRow) -> Result<KnownServiceAccount> {
         let own = id.as_str().split_once('_').map_or("", |(_, own)| own);
         let identity = Identity::read(KeyId::of(own), row.owner)?;
         Ok(KnownServiceAccount { identity, federated: row.federated_issuer.zip(row.federated_subject) })

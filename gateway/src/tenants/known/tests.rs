@@ -1,7 +1,7 @@
 use super::*;
 use crate::id::{ProjectId, TenantId};
 use crate::quota::Limits;
-use crate::store::{AccessKeyRow, ApiKeyRow, LimitColumns, ServiceAccountRow};
+use crate::store::{AccessKeyRow, ApiKeyRow, LimitColumns, UsableServiceAccountRow};
 use crate::tenants::{Operation, Permission, Scope};
 use std::collections::BTreeSet;
 
@@ -168,7 +168,7 @@ fn both_secrets_of_a_rotated_access_key_open_while_both_count() {
 #[test]
 fn an_account_takes_its_own_issuers_tokens_for_its_own_subject() {
     let id = ServiceAccountId::new();
-    let row = |issuer: Option<&str>| ServiceAccountRow {
+    let row = |issuer: Option<&str>| UsableServiceAccountRow {
         federated_issuer: issuer.map(str::to_owned),
         federated_subject: issuer.map(|_| "sub".to_owned()),
         owner: Owner { expires_at: Some(10), service_account_id: Some(id.clone()), ..owner("tenant_developer", ALL) },
