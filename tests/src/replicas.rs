@@ -47,7 +47,8 @@ impl Replicas {
         let third = first.replica(&folder(&dir, 3), "gateway-3", &behind);
 
         let (secret, engine) = (first.cluster_secret_file(), Engine::sim(sim));
-        let mut prefill = Worker::start(WorkerSpec::new(Role::Prefill, "prefill-1", engine.clone()), &secret, dir.path());
+        let mut prefill =
+            Worker::start(WorkerSpec::new(Role::Prefill, "prefill-1", engine.clone()), &secret, dir.path());
         let decode = WorkerSpec::new(Role::Decode, "decode-1", engine).knows("prefill-1", prefill.address());
         let mut decode = Worker::start(decode, &secret, dir.path());
         prefill.ready().await;
@@ -56,7 +57,8 @@ impl Replicas {
         let mut gateways = vec![first, second, third];
         for (at, gateway) in gateways.iter_mut().enumerate() {
             let direct = redis_url.map(str::to_owned);
-            let address = if at == 2 { redis.as_ref().map(|proxy| format!("redis://{}", proxy.address())) } else { direct };
+            let address =
+                if at == 2 { redis.as_ref().map(|proxy| format!("redis://{}", proxy.address())) } else { direct };
             if let Some(url) = address {
                 gateway.set(&format!("[redis]\nurl = '{url}'\n"));
             }

@@ -211,13 +211,10 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
     let body = body::read(parts, body, &app.config.http).await?;
     let mut takeover = None;
     if let Some(known) = &known {
-        let secret = known.secret(&app.secrets)?;
-        let verified = signed.verify(&head, secret.expose().as_bytes(), &body);
         // A rotation leaves the former secret in force for a while.
-        if let Err(refused) = verified {
-            let previous = known.previous_secret(&app.secrets, now)?.ok_or(refused)?;
-            signed.verify(&head, previous.expose().as_bytes(), &body)?;
-        }
+        let (secret, former) = known.secrets(&app.secrets, now)?;
+        let either = [Some(&secret), former.as_ref()].into_iter().flatten();
+        signed.verify(&head, either.map(|secret| secret.expose().as_bytes()), &body)?;
         takeover = known.reseal(&app.secrets)?.map(|(old, new)| {
             let Principal { tenant, key, .. } = &identity.principal;
             Takeover::AccessKey(tenant.clone(), key.clone(), old, new)

@@ -341,14 +341,14 @@ mod tests {
         let path = file.to_str().unwrap();
         caprock_audit(&["export", "--out", path], &url, &desk.root).await.unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(text.lines().count(), 5);
+        assert_eq!(text.lines().count(), 11);
         let whole = of_file(&file).unwrap();
-        assert_eq!((whole.ok, whole.digests.entries, whole.digests.head.seq), (true, 5, 5));
+        assert_eq!((whole.ok, whole.digests.entries, whole.digests.head.seq), (true, 11, 11));
         caprock_audit(&["verify", "--file", path], &url, "not needed").await.unwrap();
 
         std::fs::write(&file, text.replace("tenant 2", "tenant 9")).unwrap();
         let error = caprock_audit(&["verify", "--json", "--file", path], &url, "not needed").await.unwrap_err();
-        assert!(error.contains("entry 3: its digest is not"), "{error}");
+        assert!(error.contains("entry 6: its digest is not"), "{error}");
         let without = |skipped: usize| -> String {
             text.split_inclusive('\n').enumerate().filter(|(at, _)| *at != skipped).map(|(_, line)| line).collect()
         };
@@ -375,7 +375,7 @@ mod tests {
         let client = Client::new(connection()).unwrap();
         let verdict = of_gateway(&client).await.unwrap();
         let gateway = verdict.gateway.as_ref().unwrap();
-        assert!(verdict.ok && gateway.ok && gateway.entries == 5 && verdict.digests.head == gateway.head);
+        assert!(verdict.ok && gateway.ok && gateway.entries == 11 && verdict.digests.head == gateway.head);
         caprock_audit(&["verify"], &url, &desk.root).await.unwrap();
         caprock_audit(&["list", "--limit", "2", "--action", "tenant.create"], &url, &desk.root).await.unwrap();
         let error = caprock_audit(&["list", "--from", "yesterday"], &url, &desk.root).await.unwrap_err();

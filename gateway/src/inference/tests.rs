@@ -436,10 +436,13 @@ async fn a_credential_that_ends_between_admission_and_start_reaches_no_worker() 
 async fn the_end_of_another_credential_only_makes_a_starting_request_look_again() {
     let mut gateway = gateway().await;
     let app = &gateway.app;
-    let owner = (&gateway.caller.tenant, &gateway.caller.project);
-    let input = tenants::CreateCredential { name: tenants::Name::parse("k").unwrap(), expires_at: None };
-    let key = tenants::create_api_key(&app.store, &app.secrets, &app.clock, owner, input).await.unwrap();
-    gateway.caller.key = key.id;
+    let input =
+        tenants::CreateCredential::developer(tenants::Name::parse("k").unwrap(), gateway.caller.project.clone());
+    let author = crate::audit::Author::command("test");
+    let made = tenants::CreatedApiKey::generate(&app.secrets, &gateway.caller.tenant, input, &author, 1).unwrap();
+    let change = crate::audit::Change { store: &app.store, secrets: &app.secrets, now: 1, author: &author, once: None };
+    tenants::create_api_key(change, &tenants::Issuer::command(), &made).await.unwrap();
+    gateway.caller.key = made.key.id;
     let admission = Admission::of(&gateway.app, gateway.caller.clone());
     revoke(&gateway.app, &crate::id::KeyId::new());
     gateway.worker.script([accepted(), token("a", 1), done(FinishReason::EndOfTurn, 1)]);

@@ -221,7 +221,7 @@ async fn operators_have_their_port() {
     assert_eq!(gateway.ask_admin("/openapi.json", None).await.json()["info"]["title"], "Caprock admin API");
     let metrics = gateway.ask_admin("/metrics", None).await.body;
     let metrics = String::from_utf8_lossy(&metrics).into_owned();
-    assert!(metrics.contains(r#"caprock_http_errors_total{surface="admin",kind="unauthenticated"} 2"#), "{metrics}");
+    assert!(metrics.contains(r#"caprock_http_errors_total{surface="admin",kind="unauthenticated"} 3"#), "{metrics}");
     // Callers' port knows nothing of it.
     assert_eq!(gateway.get(path, Some(&token)).await.status, StatusCode::NOT_FOUND);
     assert_eq!(gateway.get("/metrics", None).await.status, StatusCode::NOT_FOUND);
@@ -291,10 +291,12 @@ async fn narrowed(gateway: &Gateway, role: &str, scope: &str) -> String {
     let tenant = store.tenant_by_name("demo").await.unwrap().unwrap().id;
     let project = store.project_by_name(&tenant, "default").await.unwrap().unwrap().id;
     let name = crate::tenants::Name::parse("narrowed").unwrap();
-    let input = crate::tenants::CreateCredential { name, expires_at: None };
-    let clock = crate::clock::Clock::System;
-    let made = crate::tenants::create_api_key(&store, &secrets, &clock, (&tenant, &project), input).await.unwrap();
-    let id = &made.id;
+    let author = crate::audit::Author::command("test");
+    let input = crate::tenants::CreateCredential::developer(name, project);
+    let made = crate::tenants::CreatedApiKey::generate(&secrets, &tenant, input, &author, 1).unwrap();
+    let change = crate::audit::Change { store: &store, secrets: &secrets, now: 1, author: &author, once: None };
+    crate::tenants::create_api_key(change, &crate::tenants::Issuer::command(), &made).await.unwrap();
+    let id = &made.key.id;
     let sql = format!("UPDATE api_keys SET role = '{role}', scope = '{scope}' WHERE id = '{id}'");
     crate::store::testing::execute(&store, sql).await;
     store.close().await;

@@ -72,6 +72,17 @@ pub struct KeyLimitColumns {
     concurrent_requests: Option<i64>,
 }
 
+/// The bearer secret before the last rotation.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct FormerDigest {
+    /// In hex.
+    pub previous_digest: Option<String>,
+    /// Which pepper made the digest.
+    pub previous_pepper_version: Option<i64>,
+    /// Not accepted from then on.
+    pub previous_expires_at: Option<Micros>,
+}
+
 /// A usable API key.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct ApiKeyRow {
@@ -79,12 +90,9 @@ pub struct ApiKeyRow {
     pub digest: String,
     /// Which pepper made the digest.
     pub pepper_version: i64,
-    /// Of the secret before the last rotation, in hex.
-    pub previous_digest: Option<String>,
-    /// Which pepper made it.
-    pub previous_pepper_version: Option<i64>,
-    /// The former secret is not accepted from then on.
-    pub previous_expires_at: Option<Micros>,
+    /// The secret before the last rotation.
+    #[sqlx(flatten)]
+    pub former: FormerDigest,
     /// Whose it is.
     #[sqlx(flatten)]
     pub owner: Owner,
@@ -111,12 +119,9 @@ pub struct AdminTokenRow {
     pub digest: String,
     /// Which pepper made the digest.
     pub pepper_version: i64,
-    /// Of the secret before the last rotation, in hex.
-    pub previous_digest: Option<String>,
-    /// Which pepper made it.
-    pub previous_pepper_version: Option<i64>,
-    /// The former secret is not accepted from then on.
-    pub previous_expires_at: Option<Micros>,
+    /// The secret before the last rotation.
+    #[sqlx(flatten)]
+    pub former: FormerDigest,
     /// An operator's.
     pub role: String,
     /// As JSON.

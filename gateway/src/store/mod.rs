@@ -25,14 +25,17 @@ macro_rules! on {
     }};
 }
 
+mod access_keys;
+mod admin_tokens;
 mod alone;
+mod api_keys;
 mod audit;
 mod audit_entries;
 mod columns;
+mod credentials;
 mod dialect;
 mod door;
 mod follower;
-mod keys;
 mod ledger;
 mod limits;
 mod look_ups;
@@ -50,17 +53,20 @@ mod contract;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use admin_tokens::{OperatorFilter, OperatorRow};
 pub use alone::ExclusiveLock;
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
 pub use audit_entries::{AuditEndRow, AuditFilter, AuditRow};
 pub(crate) use columns::count;
+pub use credentials::{CredentialFilter, CredentialRow, DigestColumns, ServiceAccountBounds};
 pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use follower::Follower;
-pub use keys::{NewAccessKey, NewAdminToken, NewApiKey};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
 pub use limits::KeyLimitsRow;
-pub use look_ups::{AccessKeyRow, AdminTokenRow, ApiKeyRow, LOOK_UP_DEADLINE, Owner, UsableServiceAccountRow};
+pub use look_ups::{
+    AccessKeyRow, AdminTokenRow, ApiKeyRow, FormerDigest, LOOK_UP_DEADLINE, Owner, UsableServiceAccountRow,
+};
 pub use projects::{ProjectFilter, ProjectRow};
 pub use request_list::{RequestFilter, RequestListRow};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};

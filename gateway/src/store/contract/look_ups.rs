@@ -54,8 +54,9 @@ async fn a_look_up_brings_all_that_bounds_a_key() {
         let World { store, tenant, key, access, account } = world(store).await;
         let row = store.usable_api_key(&key, 9).await.unwrap().unwrap();
         assert_eq!((row.digest.as_str(), row.pepper_version), ("d2", 2));
-        assert_eq!((row.previous_digest.as_deref(), row.previous_pepper_version), (Some("d1"), Some(1)));
-        assert_eq!((row.previous_expires_at, row.owner.expires_at), (Some(50), Some(200)));
+        let former = (row.former.previous_digest.as_deref(), row.former.previous_pepper_version);
+        assert_eq!(former, (Some("d1"), Some(1)));
+        assert_eq!((row.former.previous_expires_at, row.owner.expires_at), (Some(50), Some(200)));
         assert_eq!(
             (row.owner.role.as_str(), row.owner.account_role.as_deref()),
             ("tenant_owner", Some("tenant_admin"))
@@ -135,18 +136,13 @@ async fn a_secret_is_taken_over_only_while_it_is_the_one_that_was_seen() {
     on_both_engines(|Fixture { store, .. }| async move {
         let World { store, tenant, key, access, .. } = world(store).await;
         let token = AdminTokenId::new();
-        let new = NewAdminToken {
-            id: token.clone(),
-            name: "ops".into(),
-            digest: "t1".into(),
-            pepper_version: 1,
-            created_at: 1,
-            expires_at: None,
-        };
+        let made = format!(
+            "INSERT INTO admin_tokens (id, name, digest, pepper_version, created_at) VALUES ('{token}', 'ops', 't1', 1, 1)"
+        );
+        sql(&store, made).await;
         let (owner, of, with, held) = (tenant.clone(), key.clone(), access.clone(), token.clone());
         let work = store.transaction(move |tx| {
             Box::pin(async move {
-                tx.admin_token_create(&new).await?;
                 let stranger = TenantId::new();
                 tx.api_key_redigest(&stranger, &of, "d2", ("x", 9)).await?;
                 tx.api_key_redigest(&owner, &of, "rotated away", ("x", 9)).await?;

@@ -31,6 +31,16 @@ pub struct AccessKey {
     pub principal: Principal,
     /// Signs.
     pub secret: SecretText,
+    /// The one before the last rotation, while it is still accepted.
+    pub former: Option<SecretText>,
+}
+
+impl AccessKey {
+    /// What may have signed.
+    #[cfg(test)]
+    pub(in crate::tenants) fn secrets(&self) -> impl Iterator<Item = &[u8]> {
+        [Some(&self.secret), self.former.as_ref()].into_iter().flatten().map(|secret| secret.expose().as_bytes())
+    }
 }
 
 impl<'a> AccessKeyId<'a> {
@@ -66,12 +76,14 @@ impl KnownAccessKey {
         })
     }
 
-    /// The secret that signs.
+    /// What may have signed: the secret, and the former one while that is accepted.
     ///
     /// # Errors
-    /// `Internal` when it can't be opened.
-    pub fn secret(&self, secrets: &Secrets) -> Result<SecretText> {
-        secrets.open(&self.sealed, &self.access_key_id)
+    /// `Internal` when one can't be opened.
+    pub fn secrets(&self, secrets: &Secrets, now: Micros) -> Result<(SecretText, Option<SecretText>)> {
+        let former = self.previous.as_ref().filter(|(_, until)| *until > now);
+        let former = former.map(|(sealed, _)| secrets.open(sealed, &self.access_key_id)).transpose()?;
+        Ok((secrets.open(&self.sealed, &self.access_key_id)?, former))
     }
 
     /// The sealed text as it is stored, and what to store in its place, when a newer master key is there.
@@ -81,15 +93,6 @@ impl KnownAccessKey {
     pub fn reseal(&self, secrets: &Secrets) -> Result<Option<(String, String)>> {
         let resealed = secrets.reseal(&self.sealed, &self.access_key_id)?;
         Ok(resealed.map(|new| (self.sealed.clone(), new)))
-    }
-
-    /// The former secret, while it is accepted.
-    ///
-    /// # Errors
-    /// `Internal` when it can't be opened.
-    pub fn previous_secret(&self, secrets: &Secrets, now: Micros) -> Result<Option<SecretText>> {
-        let accepted = self.previous.as_ref().filter(|(_, until)| *until > now);
-        accepted.map(|(sealed, _)| secrets.open(sealed, &self.access_key_id)).transpose()
     }
 }
 
@@ -103,8 +106,8 @@ pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_
     let (id, now) = (AccessKeyId::parse(access_key_id)?, clock.now());
     let row = store.usable_access_key(&id.id(), now).await?.ok_or_else(unknown)?;
     let known = KnownAccessKey::read(id, row)?;
-    let secret = known.secret(secrets)?;
-    Ok(AccessKey { principal: known.identity.principal, secret })
+    let (secret, former) = known.secrets(secrets, now)?;
+    Ok(AccessKey { principal: known.identity.principal, secret, former })
 }
 
 fn unknown() -> Error {

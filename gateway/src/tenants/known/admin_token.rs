@@ -70,8 +70,7 @@ impl KnownAdminToken {
     /// # Errors
     /// `Internal` for what only a mistake can have stored.
     pub fn read(id: &AdminTokenId, row: AdminTokenRow) -> Result<KnownAdminToken> {
-        let previous = (row.previous_digest, row.previous_pepper_version, row.previous_expires_at);
-        let digests = Digests::new((row.digest, row.pepper_version), previous);
+        let digests = Digests { current: (row.digest, row.pepper_version), former: row.former };
         let (role, scope) = (stored_role(&row.role)?, stored_scope(&row.scope)?);
         let operator = AdminPrincipal { token: id.clone(), role, scope };
         Ok(KnownAdminToken { operator, digests, expires_at: row.expires_at })
@@ -94,8 +93,18 @@ pub async fn authenticate_admin_token(
     clock: &Clock,
     presented: &str,
 ) -> Result<AdminPrincipal> {
+    operator(store, secrets, clock.now(), presented).await
+}
+
+/// As [`authenticate_admin_token`], at `now`.
+pub(in crate::tenants) async fn operator(
+    store: &Store,
+    secrets: &Secrets,
+    now: Micros,
+    presented: &str,
+) -> Result<AdminPrincipal> {
     let presented = PresentedAdminToken::parse(presented)?;
-    let (id, now) = (presented.id(), clock.now());
+    let id = presented.id();
     let known = store.usable_admin_token(&id, now).await?.map(|row| KnownAdminToken::read(&id, row)).transpose()?;
     presented.verify(secrets, now, known.as_ref()).cloned()
 }

@@ -59,8 +59,7 @@ impl KnownApiKey {
     /// # Errors
     /// `Internal` for what only a mistake can have stored.
     pub fn read(id: &KeyId, row: ApiKeyRow) -> Result<KnownApiKey> {
-        let previous = (row.previous_digest, row.previous_pepper_version, row.previous_expires_at);
-        let digests = Digests::new((row.digest, row.pepper_version), previous);
+        let digests = Digests { current: (row.digest, row.pepper_version), former: row.former };
         Ok(KnownApiKey { identity: Identity::read(id.clone(), row.owner)?, digests })
     }
 }

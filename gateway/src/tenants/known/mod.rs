@@ -15,10 +15,11 @@ use crate::error::{Error, Result};
 use crate::id::{KeyId, ServiceAccountId};
 use crate::quota::Hierarchy;
 use crate::secrets::Secrets;
-use crate::store::Owner;
+use crate::store::{DigestColumns, FormerDigest, Owner};
 use std::sync::Arc;
 
 pub use access_key::{AccessKey, AccessKeyId, KnownAccessKey, access_key};
+pub(super) use admin_token::operator;
 pub use admin_token::{KnownAdminToken, PresentedAdminToken, authenticate_admin_token};
 pub use api_key::{KnownApiKey, PresentedApiKey, authenticate_api_key};
 pub use service_account::KnownServiceAccount;
@@ -93,7 +94,7 @@ fn is_live(expires_at: Option<Micros>, now: Micros) -> bool {
 struct Digests {
     current: (String, i64),
     /// Until it ends, the secret from before the last rotation is as good.
-    previous: Option<(String, i64, Micros)>,
+    former: FormerDigest,
 }
 
 /// A digest that a newer pepper has made, to be put in the place of an older one.
@@ -108,28 +109,16 @@ pub struct Redigest {
 }
 
 impl Digests {
-    fn new(current: (String, i64), previous: (Option<String>, Option<i64>, Option<Micros>)) -> Digests {
-        let previous = match previous {
-            (Some(digest), Some(version), Some(until)) => Some((digest, version, until)),
-            _ => None,
-        };
-        Digests { current, previous }
-    }
-
     /// Whether `bearer` has the secret, or the former one while that is accepted.
     fn fit(&self, secrets: &Secrets, now: Micros, bearer: &Bearer) -> bool {
         let (digest, version) = &self.current;
-        if bearer.matches(secrets, Some((digest, *version))) {
-            return true;
-        }
-        let previous = self.previous.as_ref().filter(|(_, _, until)| *until > now);
-        previous.is_some_and(|(digest, version, _)| bearer.matches(secrets, Some((digest, *version))))
+        bearer.matches_either(secrets, Some((digest, *version)), Some(&self.former), now)
     }
 
     /// Set when `bearer` has the current secret and an older pepper made its digest.
     fn redigest(&self, secrets: &Secrets, bearer: &Bearer) -> Option<Redigest> {
         let (old, version) = &self.current;
-        let (new, pepper_version) = bearer.digest(secrets);
+        let DigestColumns { digest: new, pepper_version } = bearer.digest(secrets);
         let due = *version != pepper_version && bearer.matches(secrets, Some((old, *version)));
         due.then(|| Redigest { old: old.clone(), new, pepper_version })
     }

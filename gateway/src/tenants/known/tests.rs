@@ -108,20 +108,22 @@ fn the_former_secret_of_a_rotated_key_is_accepted_until_it_ends() {
     let former = Bearer::generate("ck");
     // A rotation keeps the id, so of a key of another id only the digest under this one counts.
     let text = |bearer: &Bearer| PresentedApiKey::parse(bearer.text_for_tests()).unwrap();
-    let (digest, version) = former.digest(&secrets);
+    let DigestColumns { digest, pepper_version: version } = former.digest(&secrets);
     let row = ApiKeyRow {
         digest: "00".repeat(32),
         pepper_version: version,
-        previous_digest: Some(digest),
-        previous_pepper_version: Some(version),
-        previous_expires_at: Some(10),
+        former: FormerDigest {
+            previous_digest: Some(digest),
+            previous_pepper_version: Some(version),
+            previous_expires_at: Some(10),
+        },
         owner: owner("tenant_developer", ALL),
     };
     let known = KnownApiKey::read(&text(&former).id(), row.clone()).unwrap();
     assert!(text(&former).verify(&secrets, 9, Some(&known)).is_ok());
     assert!(text(&former).verify(&secrets, 10, Some(&known)).is_err());
     assert!(text(&former).verify(&secrets, 9, None).is_err());
-    let without_end = ApiKeyRow { previous_expires_at: None, ..row };
+    let without_end = ApiKeyRow { former: FormerDigest { previous_expires_at: None, ..row.former.clone() }, ..row };
     let known = KnownApiKey::read(&text(&former).id(), without_end).unwrap();
     assert!(text(&former).verify(&secrets, 9, Some(&known)).is_err(), "a secret without an end is none");
 }
@@ -131,13 +133,11 @@ fn a_digest_under_the_current_pepper_is_left_alone() {
     let (secrets, _dir) = secrets();
     let bearer = Bearer::generate("ck");
     let presented = PresentedApiKey::parse(bearer.text_for_tests()).unwrap();
-    let (digest, pepper_version) = bearer.digest(&secrets);
+    let DigestColumns { digest, pepper_version } = bearer.digest(&secrets);
     let row = ApiKeyRow {
         digest,
         pepper_version,
-        previous_digest: None,
-        previous_pepper_version: None,
-        previous_expires_at: None,
+        former: FormerDigest { previous_digest: None, previous_pepper_version: None, previous_expires_at: None },
         owner: owner("tenant_developer", ALL),
     };
     let known = KnownApiKey::read(&presented.id(), row).unwrap();
@@ -157,9 +157,12 @@ fn both_secrets_of_a_rotated_access_key_open_while_both_count() {
     };
     let id = AccessKeyId::parse(id).unwrap();
     let known = KnownAccessKey::read(id, row).unwrap();
-    assert_eq!(known.secret(&secrets).unwrap().expose(), "new");
-    let previous = |now| known.previous_secret(&secrets, now).unwrap().map(|text| text.expose().to_owned());
-    assert_eq!((previous(9).as_deref(), previous(10)), (Some("old"), None));
+    let opened = |now| {
+        let (secret, former) = known.secrets(&secrets, now).unwrap();
+        (secret.expose().to_owned(), former.map(|text| text.expose().to_owned()))
+    };
+    assert_eq!(opened(9), ("new".to_owned(), Some("old".to_owned())));
+    assert_eq!(opened(10), ("new".to_owned(), None));
     assert!(id.identity(19, Some(&known)).is_ok());
     assert!(id.identity(20, Some(&known)).is_err() && id.identity(19, None).is_err());
     assert!(!format!("{known:?}").contains("new\""));

@@ -51,8 +51,7 @@ async fn no_replica_accepts_a_key_a_second_after_it_was_revoked_not_even_one_tha
     let began = Instant::now();
     let replicas = Replicas::start(Some(&environment::redis_url()), &[]).await;
     let operators = [Operator::at(&replicas.gateways[0]).await, Operator::at(&replicas.gateways[1]).await];
-    let keys: Vec<Key> =
-        stream::iter(0..count()).map(|n| operators[n % 2].make_owned(n)).buffered(16).collect().await;
+    let keys: Vec<Key> = stream::iter(0..count()).map(|n| operators[n % 2].make_owned(n)).buffered(16).collect().await;
     println!("{} keys made after {:?}", keys.len(), began.elapsed());
 
     let mut delays = [Vec::new(), Vec::new(), Vec::new()];
@@ -68,7 +67,10 @@ async fn no_replica_accepts_a_key_a_second_after_it_was_revoked_not_even_one_tha
         let percentile = |of: usize| delays[(delays.len() - 1) * of / 100];
         let (half, most, last) = (percentile(50), percentile(99), percentile(100));
         let cut_off = if at == CUT_OFF { ", at times cut off" } else { "" };
-        println!("replica {}{cut_off}: last accepted after the reply: p50 {half:?}, p99 {most:?}, max {last:?}", at + 1);
+        println!(
+            "replica {}{cut_off}: last accepted after the reply: p50 {half:?}, p99 {most:?}, max {last:?}",
+            at + 1
+        );
         assert_eq!(delays.len(), keys.len());
         assert!(last < BOUND, "replica {}: {last:?}", at + 1);
     }
