@@ -178,7 +178,7 @@ async fn a_gateway_that_is_far_behind_applies_all_of_it_before_it_believes_its_m
         late.changes.catch_up().await;
         assert!(!world.is_accepted(&late, &key).await);
         let text = late.metrics.encode().unwrap();
-        assert!(text.contains("caprock_changes_applied_total 2100"), "{text}");
+        assert!(text.contains("caprock_changes_applied_total 2101"), "{text}");
         late.stopping.cancel();
         tasks.close();
         tasks.wait().await;
