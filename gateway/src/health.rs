@@ -20,7 +20,7 @@ const STORE_ANSWER_HOLDS: Duration = Duration::from_secs(1);
 
 /// Whether this gateway can answer inference, part by part.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(examples(json!({ "ready": true, "accepting": true, "store": true, "upstreams": true })))]
+#[schema(examples(json!({ "ready": true, "accepting": true, "store": true, "credentials": true, "upstreams": true })))]
 pub struct Readiness {
     /// All of the others.
     pub ready: bool,

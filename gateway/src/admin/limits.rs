@@ -44,7 +44,6 @@ pub struct EffectiveLimit {
     #[schema(inline)]
     pub level: Option<Level>,
     /// Why this one.
-    #[schema(inline)]
     pub reason: LimitReason,
     /// All levels that were looked at, the widest first.
     pub considered: Vec<LevelLimit>,

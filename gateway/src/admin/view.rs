@@ -13,8 +13,8 @@ use utoipa::ToSchema;
     "project_id": "prj_0198c0dd10b37a60b1c2d3e4f5061728", "key_id": "key_4f7Qm2Zk9TxB",
     "dialect": "openai_chat", "model_asked": "amazon.nova-lite-v1:0", "model": "huggingface.smollm2-135m-instruct",
     "state": "settled", "outcome": "completed", "error": null, "finish": "end_of_turn",
-    "input_tokens": 33, "output_tokens": 6, "accepted_at_us": 1_756_000_000_000_000_i64,
-    "settled_at_us": 1_756_000_000_214_000_i64, "ttft_ms": 81, "latency_ms": 214, "attempt": 1,
+    "input_tokens": 33, "output_tokens": 6, "accepted_at": "2026-11-23T18:26:54Z",
+    "settled_at": "2026-11-23T18:26:54.214Z", "ttft_ms": 81, "latency_ms": 214, "attempt": 1,
     "path": {
         "engine": "llama", "decode": "decode-1",
         "prefill": { "at": "remote", "prefill_id": "prefill-1", "kv_bytes": 760_320, "chunks": 1 },
@@ -24,7 +24,7 @@ use utoipa::ToSchema;
         "entry_id": "led_0198c0de4b517e2f9a0b1c2d3e4f5061", "amount_nanousd": 900,
         "input_picousd_per_token": 20_000, "output_picousd_per_token": 40_000,
         "price_source": "Caprock's development default; set your own",
-        "created_at_us": 1_756_000_000_214_000_i64,
+        "created_at": "2026-11-23T18:26:54.214Z",
     },
 })))]
 pub struct RequestView {
