@@ -114,7 +114,7 @@ impl Change<'_> {
         let (author, now, once) = (self.author.clone(), self.now, self.once.clone());
         let sealer = Sealer::new(self.secrets);
         self.store
-            .transaction(move |tx| {
+            .transaction_in_turn(move |tx| {
                 Box::pin(async move {
                     // First: of two calls with one key the second waits here, and is then told.
                     if let Some(once) = &once {

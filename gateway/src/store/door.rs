@@ -13,12 +13,17 @@ use futures::future::BoxFuture;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 /// Longer than a connection and several statements may take.
 const WORK_DEADLINE: Duration = Duration::from_secs(30);
+/// Changes that are under way at once: one that holds the end of the chain, one that gets ready.
+const TURNS: usize = 2;
+/// For a change's turn to come.
+const TURN_TIMEOUT: Duration = Duration::from_secs(15);
 const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// The database: SQLite for a single gateway, PostgreSQL for several. Clones share it.
@@ -28,6 +33,8 @@ const FOR_EVER: Duration = Duration::from_secs(86_400);
 pub struct Store {
     pools: Arc<Pools>,
     tasks: TaskTracker,
+    /// Turns of [`Store::transaction_in_turn`].
+    turns: Arc<Semaphore>,
 }
 
 /// Single queries, each a transaction of its own. Only ever seen inside [`Store::detached`].
@@ -47,7 +54,8 @@ impl Store {
         let config = config.clone();
         let connecting = tokio::spawn(async move { dialect::connect(&config).await });
         let pools = joined(connecting.await)?;
-        Ok(Store { pools: Arc::new(pools), tasks: TaskTracker::new() })
+        let turns = Arc::new(Semaphore::new(TURNS));
+        Ok(Store { pools: Arc::new(pools), tasks: TaskTracker::new(), turns })
     }
 
     /// Keeps a second gateway off the same SQLite file, or one with the same id off the same PostgreSQL database, for as
@@ -88,6 +96,27 @@ impl Store {
             }
         };
         self.spawn(async move { timeout(deadline, work).await.unwrap_or_else(|_| Err(silent())) }).await
+    }
+
+    /// As [`Store::transaction`], for work that takes the end of the audit chain: of many at once only a few hold a
+    /// connection. In the database each waits for the one before it anyway, and with a connection in hand; a hundred
+    /// changes at once would leave none to look up a caller's credential.
+    ///
+    /// # Errors
+    /// Those of [`Store::transaction`]; `Overloaded` also when the turn does not come.
+    pub async fn transaction_in_turn<T: Send + 'static>(
+        &self,
+        work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let turn = timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| dialect::classify(sqlx::Error::PoolTimedOut))?.map_err(Error::internal)?;
+        self.transaction(move |tx| {
+            Box::pin(async move {
+                let _turn = turn;
+                work(tx).await
+            })
+        })
+        .await
     }
 
     /// Runs single queries in a task of their own.

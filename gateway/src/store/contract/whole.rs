@@ -5,6 +5,8 @@ use crate::error::ErrorKind;
 use crate::id::TenantId;
 use crate::store::testing::{self, Fixture, on_both_engines, principal, sqlite};
 use crate::store::*;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A transaction or a write that is left by its caller, at any point, completes; and no write after it is lost. With
 /// sqlx's own futures in the caller's hands this fails: see `door`.
@@ -183,4 +185,35 @@ async fn the_sqlite_file_is_nobody_elses_to_read() {
         let mode = std::fs::metadata(config.gateway.state_dir.join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{file}");
     }
+}
+
+#[tokio::test]
+async fn many_changes_at_once_leave_connections_for_look_ups() {
+    on_both_engines(|Fixture { store, .. }| async move {
+        let (free, began) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(tokio::sync::Semaphore::new(0)));
+        let changes: Vec<_> = (0..30)
+            .map(|_| {
+                let (store, free, began) = (store.clone(), free.clone(), began.clone());
+                tokio::spawn(async move {
+                    let work = store.transaction_in_turn(move |_| {
+                        Box::pin(async move {
+                            began.add_permits(1);
+                            free.acquire().await.unwrap().forget();
+                            Ok(())
+                        })
+                    });
+                    work.await
+                })
+            })
+            .collect();
+        let _one = began.acquire().await.unwrap();
+        let found =
+            tokio::time::timeout(Duration::from_secs(5), store.usable_api_key(&crate::id::KeyId::new(), 1)).await;
+        assert_eq!(found.expect("no connection is left").unwrap(), None);
+        free.add_permits(30);
+        for change in changes {
+            change.await.unwrap().unwrap();
+        }
+    })
+    .await;
 }

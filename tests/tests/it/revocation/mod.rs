@@ -14,19 +14,25 @@ use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use keys::{Key, Operator};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// The promise.
 const BOUND: Duration = Duration::from_secs(1);
 /// Keys revoked at once.
-const GROUP: usize = 100;
+const GROUP: usize = 50;
 /// Pollers of each replica.
-const POLLERS: usize = 12;
+const POLLERS: usize = 6;
+/// Between two rounds of a poller.
+const PAUSE: Duration = Duration::from_millis(40);
 /// After the last reply of a group: the bound, and time enough to be refused after it.
 const WATCHED: Duration = Duration::from_millis(2_400);
+/// Answers that go on for 24 s.
+const LONG: &[&str] = &["step-ms=40", "answer-tokens=700"];
 /// Behind the proxies.
 const CUT_OFF: usize = 2;
 
@@ -88,15 +94,15 @@ async fn revoke_group(
     group: &[Key],
     cut: Option<Cut>,
 ) -> [Vec<Duration>; 3] {
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, warm) = (Arc::new(AtomicBool::new(false)), Arc::new(Semaphore::new(0)));
     let polling: Vec<_> = (0..3)
         .flat_map(|replica| (0..POLLERS).map(move |poller| (replica, poller)))
         .map(|(replica, poller)| {
             let client = replicas.gateways[replica].client();
-            tokio::spawn(poll(client, replica, poller, group.to_vec(), stop.clone()))
+            tokio::spawn(poll(client, (replica, poller), group.to_vec(), (stop.clone(), warm.clone())))
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(900)).await; // every key is known everywhere
+    within("every key is accepted everywhere", SOON, warm.acquire_many(3 * group.len() as u32)).await.unwrap().forget();
     let cut_at = Instant::now();
     if let Some(how) = cut {
         replicas.cut(how);
@@ -145,9 +151,14 @@ async fn revoke_group(
     })
 }
 
-/// Every key of the group that is this poller's, again and again.
-async fn poll(client: Client, replica: usize, poller: usize, keys: Vec<Key>, stop: Arc<AtomicBool>) -> Vec<Poll> {
-    let mut polls = Vec::new();
+/// Every key of the group that is this poller's, again and again; `warm` counts those that were accepted once.
+async fn poll(
+    client: Client,
+    (replica, poller): (usize, usize),
+    keys: Vec<Key>,
+    (stop, warm): (Arc<AtomicBool>, Arc<Semaphore>),
+) -> Vec<Poll> {
+    let (mut polls, mut accepted) = (Vec::new(), HashSet::new());
     let own: Vec<(usize, Client)> = keys
         .iter()
         .enumerate()
@@ -158,9 +169,12 @@ async fn poll(client: Client, replica: usize, poller: usize, keys: Vec<Key>, sto
         for (key, client) in &own {
             let sent = Instant::now();
             let status = client.get("/v1/models").await.status().as_u16();
+            if status == 200 && accepted.insert(*key) {
+                warm.add_permits(1);
+            }
             polls.push(Poll { key: *key, replica, sent, answered: Instant::now(), status });
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(PAUSE).await;
     }
     polls
 }
@@ -179,7 +193,7 @@ struct Ended {
     error: Value,
 }
 
-async fn stream_to_its_end(client: Client, begun: Arc<tokio::sync::Semaphore>) -> Ended {
+async fn stream_to_its_end(client: Client, begun: Arc<Semaphore>) -> Ended {
     let reply = client.post("/v1/chat/completions", &chat_streamed("Go on for long.", 600)).await;
     assert_eq!(reply.status(), 200);
     let mut reader = SseReader::new(Box::pin(reply.bytes_stream()));
@@ -199,7 +213,7 @@ async fn stream_to_its_end(client: Client, begun: Arc<tokio::sync::Semaphore>) -
 
 /// Starts a stream on every replica and waits until all three run.
 async fn streams(replicas: &Replicas, key: &Key) -> Vec<tokio::task::JoinHandle<Ended>> {
-    let begun = Arc::new(tokio::sync::Semaphore::new(0));
+    let begun = Arc::new(Semaphore::new(0));
     let running = replicas.gateways.iter().map(|gateway| {
         let client = gateway.client().with_key(&key.text);
         tokio::spawn(stream_to_its_end(client, begun.clone()))
@@ -216,7 +230,7 @@ fn assert_revoked(ended: &Ended) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn running_streams_of_a_revoked_key_end_with_a_clear_error_and_are_settled_to_the_token() {
-    let replicas = Replicas::start(Some(&environment::redis_url()), &["step-ms=40"]).await;
+    let replicas = Replicas::start(Some(&environment::redis_url()), LONG).await;
     let operator = Operator::at(&replicas.gateways[0]).await;
     let key = operator.make("streams").await;
     let running = streams(&replicas, &key).await;
@@ -283,7 +297,7 @@ async fn accepted_for(replicas: &Replicas, operator: &Operator, key: &Key) -> Ve
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bound_holds_without_redis() {
-    let replicas = Replicas::start(None, &[]).await;
+    let replicas = Replicas::start(None, LONG).await;
     let operator = Operator::at(&replicas.gateways[0]).await;
     for n in 0..3 {
         let key = operator.make(&format!("no redis {n}")).await;
