@@ -1,6 +1,6 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
-use crate::catalog::Snapshot;
+use crate::catalog::Live;
 use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -10,7 +10,6 @@ use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
-use arc_swap::ArcSwap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Built once by `run`.
@@ -25,7 +24,7 @@ pub struct App {
     /// What administrators changed.
     pub changes: Feed,
     /// Models and prices, swapped whole.
-    pub catalog: ArcSwap<Snapshot>,
+    pub catalog: Live,
     /// Limits.
     pub limiter: Limiter,
     /// What answers.

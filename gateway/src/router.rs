@@ -45,6 +45,17 @@ pub fn operators(app: &Arc<App>) -> Router {
         )
         .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
         .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
+        .route("/admin/v1/catalog", get(admin::models::status))
+        .route("/admin/v1/models", get(admin::models::list).post(admin::models::create))
+        .route(
+            "/admin/v1/models/{model_id}",
+            get(admin::models::get).patch(admin::models::update).delete(admin::models::delete),
+        )
+        .route("/admin/v1/model-aliases", get(admin::model_aliases::list))
+        .route(
+            "/admin/v1/model-aliases/{alias_id}",
+            get(admin::model_aliases::get).put(admin::model_aliases::put).delete(admin::model_aliases::delete),
+        )
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(page::admin_description))

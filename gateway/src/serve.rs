@@ -2,7 +2,7 @@
 
 use crate::accept::{Door, Ending, Limits, accept};
 use crate::app::App;
-use crate::catalog::Snapshot;
+use crate::catalog::{self, Live, Snapshot};
 use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -13,7 +13,6 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 use crate::{inference, router, tls};
-use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -103,12 +102,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     let alone = store.lock_exclusive(&config.gateway.id).await?;
     let app = build(config, store)?;
     inference::recover::restore_limits(&app).await?;
+    app.catalog.reload(&app.store, &app.config).await?;
     let ending =
         Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
     let doors = doors(&app, listeners)?;
 
     let background = TaskTracker::new();
     app.upstreams.watch(&background, &app.stopping);
+    catalog::follow(&app, &background);
     inference::recover::spawn(&app);
     for door in doors {
         background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
@@ -129,7 +130,7 @@ pub(crate) fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let metrics = Metrics::default();
     Ok(Arc::new(App {
         changes: Feed::default(),
-        catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
+        catalog: Live::new(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
         inference: inference::State::new(&config),

@@ -2,11 +2,16 @@
 
 pub mod call;
 pub mod idempotency;
+pub mod model_aliases;
+pub mod model_views;
+pub mod models;
 pub mod page;
 pub mod problem;
 pub mod refusals;
 pub mod requests;
 pub mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod view;
 

@@ -143,3 +143,30 @@ fn a_list_covers_what_each_of_its_patterns_covers() {
     }
     assert!(only(&["*"]).covers(&ModelAccess::ALL));
 }
+
+#[test]
+fn stored_access_is_read_as_it_was_written() {
+    let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<String>>();
+    assert_eq!(Access::from_stored(None, None, None).unwrap(), Access::default());
+    let scope = texts(&["a.b"]);
+    let access = Access::from_stored(Some(r#"["a.*","c"]"#), Some("[]"), Some(&scope)).unwrap();
+    assert_eq!(access, Access { tenant: only(&["a.*", "c"]), project: only(&[]), key: only(&["a.b"]) });
+    assert_eq!(access.permits("a.b"), Err(Denied { level: Level::Project }));
+    assert_eq!(Access::from_stored(None, None, Some(&[])).unwrap().key, only(&[]), "an empty list allows nothing");
+}
+
+#[test]
+fn stored_access_that_can_not_be_read_is_an_error_and_never_everything() {
+    let many = serde_json::to_string(&vec!["x"; MAX_PATTERNS + 1]).unwrap();
+    let unreadable = ["", "null", "{}", "\"a\"", "[1]", r#"["a b"]"#, r#"["us.amazon.*"]"#, r#"["a""#, many.as_str()];
+    for text in unreadable {
+        for (tenant, project, level) in [(Some(text), None, "tenant"), (None, Some(text), "project")] {
+            let error = Access::from_stored(tenant, project, None).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Internal, "{text}");
+            assert!(error.cause().unwrap().to_string().contains(level), "{text}");
+        }
+    }
+    for texts in [vec!["a b".to_owned()], vec!["x".to_owned(); MAX_PATTERNS + 1]] {
+        assert_eq!(Access::from_stored(None, None, Some(&texts)).unwrap_err().kind, ErrorKind::Internal);
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::billing::{self, OpenRequest, RequestRecord};
-use crate::catalog::{self, Price, Snapshot};
+use crate::catalog::{self, Live, Price, Snapshot};
 use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -14,7 +14,6 @@ use crate::store::testing::{principal, sqlite};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 use crate::upstream::cluster::fake::*;
-use arc_swap::ArcSwap;
 use cluster_protocol::{Counts, ErrorCode, FinishReason, Message as Frame, Receipt, Role as WorkerRole, WorkerError};
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -53,7 +52,7 @@ async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
     let metrics = Metrics::default();
     let app = Arc::new(App {
         changes: Feed::default(),
-        catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
+        catalog: Live::new(Snapshot::load(&config).unwrap()),
         limiter: Limiter::local(Clock::System),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
         inference: State::new(&config),
@@ -202,7 +201,7 @@ async fn an_alias_is_what_was_asked_and_its_model_is_what_answers_and_is_paid() 
         body: catalog::OverrideBody::Alias(catalog::Alias { target: MODEL.into() }),
     };
     let snapshot = Snapshot::build(&gateway.app.config, &[alias.stored().unwrap()]).unwrap();
-    gateway.app.catalog.store(Arc::new(snapshot));
+    gateway.app.catalog.swap_in(snapshot);
     let request = Request { model: "fast".into(), ..request() };
     let id = request.id.clone();
     let mut reader = gateway.start(request);

@@ -27,6 +27,7 @@ macro_rules! on {
 
 mod alone;
 mod audit;
+mod catalog;
 mod columns;
 mod dialect;
 mod door;
@@ -43,6 +44,7 @@ pub(crate) mod testing;
 
 pub use alone::ExclusiveLock;
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
+pub use catalog::CatalogRow;
 pub(crate) use columns::count;
 pub use dialect::Engine;
 pub use door::{Store, Tx};

@@ -1,6 +1,7 @@
 //! What every method of the store promises, on both engines.
 
 mod audit;
+mod catalog;
 mod owners;
 mod requests;
 mod whole;
@@ -56,9 +57,10 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("../alone.rs"),
     include_str!("../audit.rs"),
+    include_str!("../catalog.rs"),
     include_str!("../door.rs"),
     include_str!("../keys.rs"),
     include_str!("../ledger.rs"),
@@ -72,6 +74,7 @@ const SOURCES: [&str; 9] = [
 fn every_method_is_called_here() {
     let tests = [
         include_str!("audit.rs"),
+        include_str!("catalog.rs"),
         include_str!("owners.rs"),
         include_str!("requests.rs"),
         include_str!("whole.rs"),
