@@ -45,6 +45,46 @@ pub fn operators(app: &Arc<App>) -> Router {
         )
         .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
         .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
+        .route("/admin/v1/tenants/{tenant_id}/requests", get(admin::requests::list))
+        .route("/admin/v1/tenants/{tenant_id}/requests/{request_id}", get(admin::requests::get_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/usage", get(admin::usage::get))
+        .route("/admin/v1/tenants/{tenant_id}/audit-log", get(admin::audit_log::list_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/projects", get(admin::projects::list).post(admin::projects::create))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}",
+            get(admin::projects::get).patch(admin::projects::update).delete(admin::projects::delete),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/service-accounts",
+            get(admin::service_accounts::list).post(admin::service_accounts::create),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/service-accounts/{service_account_id}",
+            get(admin::service_accounts::get)
+                .patch(admin::service_accounts::update)
+                .delete(admin::service_accounts::delete),
+        )
+        .route("/admin/v1/tenants/{tenant_id}/limits", get(admin::limits::of_tenant).put(admin::limits::set_of_tenant))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}/limits",
+            get(admin::limits::of_project).put(admin::limits::set_of_project),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}/limits",
+            get(admin::limits::of_api_key).put(admin::limits::set_of_api_key),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/limits",
+            get(admin::limits::of_access_key).put(admin::limits::set_of_access_key),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/model-access",
+            get(admin::model_access::of_tenant).put(admin::model_access::set_of_tenant),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/projects/{project_id}/model-access",
+            get(admin::model_access::of_project).put(admin::model_access::set_of_project),
+        )
         .route("/admin/v1/catalog", get(admin::models::status))
         .route("/admin/v1/models", get(admin::models::list).post(admin::models::create))
         .route(
@@ -57,6 +97,10 @@ pub fn operators(app: &Arc<App>) -> Router {
             get(admin::model_aliases::get).put(admin::model_aliases::put).delete(admin::model_aliases::delete),
         )
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
+        .route("/admin/v1/cluster/workers", get(admin::workers::list))
+        .route("/admin/v1/audit-log", get(admin::audit_log::list))
+        .route("/admin/v1/audit-log/export", get(admin::audit_log::export))
+        .route("/admin/v1/audit-log/verification", get(admin::audit_log::verification))
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(page::admin_description))
         .merge(docs())

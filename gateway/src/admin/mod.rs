@@ -1,19 +1,32 @@
 //! The control plane over HTTP.
 
+pub mod audit_log;
 pub mod call;
 pub mod idempotency;
+pub mod limits;
+pub mod model_access;
 pub mod model_aliases;
 pub mod model_views;
 pub mod models;
 pub mod page;
 pub mod problem;
+pub mod projects;
+pub mod range;
 pub mod refusals;
 pub mod requests;
+pub mod service_accounts;
 pub mod tenants;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod time;
+pub mod usage;
 pub mod view;
+pub mod workers;
+
+#[cfg(test)]
+pub(crate) mod desk;
+#[cfg(test)]
+mod read_tests;
 
 use crate::app::App;
 use crate::error::Error;

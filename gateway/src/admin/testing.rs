@@ -1,15 +1,15 @@
-//! A gateway in this process for tests over HTTP: SQLite, no workers, operators' tokens, and a tenant with a key of each
-//! role.
+//! A gateway in this process for tests over HTTP: SQLite, no workers, operators' tokens, and two tenants with a key of
+//! each role.
 
 use crate::audit::{Author, Change};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
-use crate::id::{ProjectId, TenantId};
+use crate::id::{KeyId, ProjectId, TenantId};
 use crate::quota::Limits;
 use crate::secrets::Secrets;
 use crate::serve::{Addresses, Listeners, Shutdown, run};
 use crate::store::{Store, testing};
-use crate::tenants::{self, CreateCredential, CreateProject, Name, Operation, Role, Scope, Tenant};
+use crate::tenants::{self, CreateCredential, Name, Operation, Project, Role, Scope, Tenant};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -29,11 +29,14 @@ pub(crate) struct Gateway {
     pub(crate) addresses: Addresses,
     /// The same database, through connections of its own.
     pub(crate) store: Store,
+    pub(crate) secrets: Secrets,
     /// A platform admin's token.
     pub(crate) operator: String,
     /// A platform viewer's.
     pub(crate) viewer: String,
     pub(crate) acme: Customer,
+    /// Another tenant, with a project and keys just like acme's.
+    pub(crate) rival: Customer,
     shutdown: Shutdown,
     _dir: tempfile::TempDir,
 }
@@ -41,6 +44,8 @@ pub(crate) struct Gateway {
 /// A tenant with a project and keys.
 #[derive(Debug, Clone)]
 pub(crate) struct Customer {
+    pub(crate) tenant: TenantId,
+    pub(crate) project: ProjectId,
     pub(crate) owner: Key,
     pub(crate) admin: Key,
     pub(crate) developer: Key,
@@ -50,6 +55,7 @@ pub(crate) struct Customer {
 /// An API key, with the widest scope.
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
+    pub(crate) id: KeyId,
     pub(crate) text: String,
 }
 
@@ -61,6 +67,10 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
+    pub(crate) async fn start() -> Gateway {
+        Gateway::start_with(|_| {}).await
+    }
+
     pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Gateway {
         let dir = tempfile::tempdir().unwrap();
         let mut config = testing::config(&dir);
@@ -74,13 +84,13 @@ impl Gateway {
         let making = Making { store: &store, secrets: &secrets, clock: Clock::System, author: Author::command("test") };
         let operator = making.admin_token(Role::PlatformAdmin).await;
         let viewer = making.admin_token(Role::PlatformViewer).await;
-        let acme = making.customer("acme").await;
+        let (acme, rival) = (making.customer("acme").await, making.customer("rival").await);
 
         let listeners = Listeners::bind(&config.listen).unwrap();
         let addresses = listeners.addresses().unwrap();
         let shutdown = Shutdown::default();
         tokio::spawn(run(config, listeners, shutdown.clone()));
-        Gateway { addresses, store, operator, viewer, acme, shutdown, _dir: dir }
+        Gateway { addresses, store, secrets, operator, viewer, acme, rival, shutdown, _dir: dir }
     }
 
     /// A call of the admin port, to be sent.
@@ -116,6 +126,25 @@ impl Gateway {
 
     pub(crate) async fn delete(&self, path: &str, token: &str) -> Reply {
         self.call(Method::DELETE, path, token).send().await
+    }
+
+    /// A key of acme's project, narrowed.
+    pub(crate) async fn acme_key(&self, role: Role, scope: &Scope) -> Key {
+        let making = Making {
+            store: &self.store,
+            secrets: &self.secrets,
+            clock: Clock::System,
+            author: Author::command("test"),
+        };
+        making.api_key((&self.acme.tenant, &self.acme.project), role, scope).await
+    }
+
+    /// A SigV4 access key of acme's project; its id.
+    pub(crate) async fn access_key(&self) -> KeyId {
+        let owner = (&self.acme.tenant, &self.acme.project);
+        let credential = credential(Role::TenantDeveloper);
+        let made = tenants::create_access_key(&self.store, &self.secrets, &Clock::System, owner, credential);
+        made.await.unwrap().id
     }
 
     /// The audit log's entries about a target, oldest first: action and whole record.
@@ -154,14 +183,16 @@ impl Making<'_> {
         let name = Name::parse(name).unwrap();
         let tenant = Tenant::new(name.clone(), Limits::default(), self.clock.now());
         tenants::create_tenant(self.change(), &tenant).await.unwrap();
-        let made = tenants::create_project(self.store, &self.clock, &tenant.id, CreateProject { name });
-        let project = made.await.unwrap();
+        let project = Project::new(tenant.id.clone(), name, self.clock.now());
+        tenants::create_project(self.change(), &project).await.unwrap();
         let owner = (&tenant.id, &project.id);
         Customer {
             owner: self.api_key(owner, Role::TenantOwner, &widest()).await,
             admin: self.api_key(owner, Role::TenantAdmin, &widest()).await,
             developer: self.api_key(owner, Role::TenantDeveloper, &widest()).await,
             billing_viewer: self.api_key(owner, Role::TenantBillingViewer, &widest()).await,
+            tenant: tenant.id,
+            project: project.id,
         }
     }
 
@@ -169,7 +200,7 @@ impl Making<'_> {
         let made = tenants::create_api_key(self.store, self.secrets, &self.clock, owner, credential(role));
         let made = made.await.unwrap();
         testing::set_role(self.store, made.id.as_str(), role, scope).await;
-        Key { text: made.text.expose().to_owned() }
+        Key { id: made.id, text: made.text.expose().to_owned() }
     }
 }
 

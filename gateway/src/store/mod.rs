@@ -27,15 +27,21 @@ macro_rules! on {
 
 mod alone;
 mod audit;
+mod audit_entries;
 mod catalog;
 mod columns;
 mod dialect;
 mod door;
 mod keys;
 mod ledger;
+mod limits;
+mod projects;
+mod request_list;
 mod requests;
 mod schema;
+mod service_accounts;
 mod tenants;
+mod usage;
 
 #[cfg(test)]
 mod contract;
@@ -44,11 +50,17 @@ pub(crate) mod testing;
 
 pub use alone::ExclusiveLock;
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
+pub use audit_entries::{AuditEndRow, AuditFilter, AuditRow};
 pub use catalog::CatalogRow;
 pub(crate) use columns::count;
 pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
+pub use limits::KeyLimitsRow;
+pub use projects::{ProjectFilter, ProjectRow};
+pub use request_list::{RequestFilter, RequestListRow};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
-pub use tenants::{LimitColumns, ProjectRow, TenantFilter, TenantRow};
+pub use service_accounts::{ServiceAccountFilter, ServiceAccountRow};
+pub use tenants::{LimitColumns, TenantFilter, TenantRow};
+pub use usage::{UsageFilter, UsageGroup, UsageRow};
