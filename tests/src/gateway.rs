@@ -27,6 +27,7 @@ pub enum Database {
 #[derive(Debug)]
 pub struct Gateway {
     process: Option<Process>,
+    id: String,
     dir: PathBuf,
     config: PathBuf,
     store_url: String,
@@ -53,8 +54,15 @@ impl Gateway {
         };
         let ports = Ports { data: free_port(), tls: free_port(), admin: free_port() };
         let config = dir.join("gateway.toml");
-        let mut gateway =
-            Gateway { process: None, dir: dir.into(), config, store_url, ports, credentials: HashMap::new() };
+        let mut gateway = Gateway {
+            process: None,
+            id: "gateway-1".into(),
+            dir: dir.into(),
+            config,
+            store_url,
+            ports,
+            credentials: HashMap::new(),
+        };
         gateway.write_config(&[], &[], "");
         let file = dir.join("credentials.env");
         gateway.run_to_end("bootstrap", &["--credentials-file", &file.display().to_string()]).await;
@@ -66,6 +74,23 @@ impl Gateway {
         gateway
     }
 
+    /// Another gateway of the same installation, in a folder of its own: on the same database, with copies of the
+    /// secrets and certificates. Its configuration is still to be written, and it does not run yet.
+    pub fn replica(&self, id: &str, dir: &Path) -> Gateway {
+        for part in ["secrets", "tls"] {
+            copy_dir(&self.dir.join(part), &dir.join(part));
+        }
+        Gateway {
+            process: None,
+            id: id.to_owned(),
+            dir: dir.into(),
+            config: dir.join("gateway.toml"),
+            store_url: self.store_url.clone(),
+            ports: Ports { data: free_port(), tls: free_port(), admin: free_port() },
+            credentials: self.credentials.clone(),
+        }
+    }
+
     /// Where `bootstrap` keeps the secret that workers share.
     pub fn cluster_secret_file(&self) -> PathBuf {
         self.dir.join("secrets/cluster")
@@ -75,8 +100,9 @@ impl Gateway {
     pub fn write_config(&self, decode: &[Named], prefill: &[Named], more: &str) {
         let Ports { data, tls, admin } = self.ports;
         let mut text = format!(
-            "[gateway]\nid = 'gateway-1'\nstate_dir = '{}'\n{more}\n[listen]\ndata = '127.0.0.1:{data}'\n\
+            "[gateway]\nid = '{}'\nstate_dir = '{}'\n{more}\n[listen]\ndata = '127.0.0.1:{data}'\n\
              tls = '127.0.0.1:{tls}'\nadmin = '127.0.0.1:{admin}'\n[store]\nurl = '{}'\n",
+            self.id,
             self.dir.display(),
             self.store_url
         );
@@ -198,6 +224,16 @@ impl Gateway {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
+    }
+}
+
+/// With the modes of its files, which only hold what their owner may read.
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 

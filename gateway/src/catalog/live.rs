@@ -126,3 +126,7 @@ fn complain(error: &Error) {
 pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }
+
+#[cfg(test)]
+#[path = "live_tests.rs"]
+mod tests;
