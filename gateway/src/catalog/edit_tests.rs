@@ -167,12 +167,12 @@ async fn a_row_that_can_not_be_read_keeps_no_gateway_from_starting_and_can_be_re
     assert_eq!(desk.catalog().await.rows(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_reloads_sees_at_least_what_was_committed_before() {
     let (fixture, _dir) = sqlite().await;
     let desk = Arc::new(Desk::new(fixture));
     let live = Arc::new(Live::new(Snapshot::load(&desk.config).unwrap()));
-    let readers = (0..20).map(|at| {
+    let readers = (0..200).map(|at| {
         let (desk, live) = (Arc::clone(&desk), Arc::clone(&live));
         tokio::spawn(async move {
             let id = format!("alias.{at}");
@@ -184,7 +184,7 @@ async fn whoever_reloads_sees_at_least_what_was_committed_before() {
     for reader in readers.collect::<Vec<_>>() {
         reader.await.unwrap();
     }
-    assert_eq!(live.load().aliases().count(), 20);
+    assert_eq!(live.load().aliases().count(), 200);
 }
 
 #[tokio::test]
