@@ -2,6 +2,11 @@
 
 use std::path::PathBuf;
 
+/// The checkout that this was built from.
+pub fn checkout() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
 /// The gateway's program.
 pub fn gateway_bin() -> PathBuf {
     file("CAPROCK_BIN", "the program `caprock`")

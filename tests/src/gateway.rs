@@ -91,6 +91,11 @@ impl Gateway {
         }
     }
 
+    /// Its configuration.
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
     /// Where `bootstrap` keeps the secret that workers share.
     pub fn cluster_secret_file(&self) -> PathBuf {
         self.dir.join("secrets/cluster")

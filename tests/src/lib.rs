@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)] // a harness panics: that is how a test fails
 
 pub mod books;
+pub mod cli;
 pub mod client;
 pub mod environment;
 pub mod eventstream;

@@ -63,6 +63,10 @@ fn row(id: &str, kind: &str, body: &str) -> CatalogRow {
     CatalogRow { id: id.into(), kind: kind.into(), body: body.into(), version: 3, created_at: 3, updated_at: 3 }
 }
 
+fn alias_body() -> String {
+    serde_json::to_string(&OverrideBody::Alias(Alias { target: NOVA.into() })).unwrap()
+}
+
 #[tokio::test]
 async fn changes_at_once_never_leave_a_catalog_that_either_of_them_would_have_refused() {
     on_both_engines(|fixture| async move {
@@ -90,7 +94,7 @@ async fn changes_at_once_never_leave_a_catalog_that_either_of_them_would_have_re
 async fn the_last_place_is_given_once() {
     on_both_engines(|fixture| async move {
         let desk = Desk::new(fixture);
-        let body = serde_json::to_string(&OverrideBody::Alias(Alias { target: NOVA.into() })).unwrap();
+        let body = alias_body();
         let rows = (1..MAX_OVERRIDES).map(|at| row(&format!("a.{at:04}"), "alias", &body));
         let rows: Vec<CatalogRow> = rows.collect();
         let work = desk.store.transaction(move |tx| {
@@ -172,13 +176,15 @@ async fn whoever_reloads_sees_at_least_what_was_committed_before() {
     let (fixture, _dir) = sqlite().await;
     let desk = Arc::new(Desk::new(fixture));
     let live = Arc::new(Live::new(Snapshot::load(&desk.config).unwrap()));
-    let readers = (0..200).map(|at| {
+    let readers = (0..8).map(|reader| {
         let (desk, live) = (Arc::clone(&desk), Arc::clone(&live));
         tokio::spawn(async move {
-            let id = format!("alias.{at}");
-            desk.alias(at, &id, NOVA, None).await.unwrap();
-            live.reload(&desk.store, &desk.config).await.unwrap();
-            assert!(live.load().alias(&id).is_some(), "{id}");
+            for at in 0..25 {
+                let id = format!("alias.{reader}.{at}");
+                desk.insert(row(&id, "alias", &alias_body())).await;
+                live.reload(&desk.store, &desk.config).await.unwrap();
+                assert!(live.load().alias(&id).is_some(), "{id}");
+            }
         })
     });
     for reader in readers.collect::<Vec<_>>() {

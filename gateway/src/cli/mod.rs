@@ -1,16 +1,35 @@
 //! The command line.
 
+mod admin_token;
+mod api;
 mod audit;
 mod client;
+mod confirm;
+mod credential;
+mod doctor;
+mod limit;
+mod model;
+mod model_access;
+mod project;
+mod request;
+mod scope;
+mod secret;
 mod secrets;
+mod service_account;
 mod show;
+mod table;
+mod tenant;
+mod units;
+mod usage;
+mod worker;
 
-use crate::bootstrap::bootstrap;
+use crate::bootstrap::{bootstrap, bootstrap_operator};
 use crate::config::Config;
 use crate::store::Store;
 use crate::{Listeners, Shutdown, openapi, run};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io;
+use clap::{Parser, Subcommand, ValueEnum};
+use credential::Kind;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,11 +55,15 @@ enum Command {
     Serve,
     /// Brings the database to this program's schema.
     Migrate,
-    /// Makes secrets, schema, a demo tenant and its credentials; what is there and works is left as it is.
+    /// Makes secrets, schema and the first operator's token; what is there and works is left as it is.
+    ///
+    /// The token is printed once, as CAPROCK_ADMIN_TOKEN=… on standard output, and only when no platform administrator's
+    /// token can be used. If CAPROCK_ADMIN_TOKEN is set, that one is registered and nothing is printed.
     Bootstrap {
-        /// Where the credentials go, as lines NAME=value; only its owner may read it.
+        /// Makes a demo tenant and its credentials too, and puts them and the token here in place of standard output, as
+        /// lines NAME=value; only its owner may read it.
         #[arg(long, value_name = "FILE")]
-        credentials_file: PathBuf,
+        credentials_file: Option<PathBuf>,
     },
     /// Writes the APIs' descriptions as JSON.
     Openapi {
@@ -51,29 +74,44 @@ enum Command {
     /// The versions of this installation's secrets.
     #[command(subcommand)]
     Secrets(secrets::Command),
-    /// Looks at requests through the admin API.
+    Doctor(doctor::Doctor),
+    /// Tenants: isolated and billed.
     #[command(subcommand)]
-    Request(Request),
-    /// Looks at the log of administrators' changes, and checks it.
+    Tenant(tenant::Tenant),
+    /// A tenant's projects: units of keys, limits and reports.
+    #[command(subcommand)]
+    Project(project::Project),
+    /// API keys.
+    #[command(subcommand)]
+    Key(credential::Credential),
+    /// SigV4 access keys, as AWS SDKs want them.
+    #[command(subcommand)]
+    AccessKey(credential::Credential),
+    /// Machines of a project.
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccount),
+    /// Limits of tenants, projects and keys, and which of them wins.
+    #[command(subcommand)]
+    Limit(limit::Limit),
+    /// The catalog: models, prices, aliases, deprecations.
+    #[command(subcommand)]
+    Model(model::Model),
+    /// Which models a tenant or a project may call.
+    #[command(subcommand)]
+    ModelAccess(model_access::ModelAccess),
+    Usage(Box<usage::Usage>),
+    /// What became of requests.
+    #[command(subcommand)]
+    Request(request::Request),
+    /// Operators' tokens.
+    #[command(subcommand)]
+    AdminToken(admin_token::AdminToken),
+    /// The cluster's workers.
+    #[command(subcommand)]
+    Worker(worker::Worker),
+    /// The log of administrators' changes: lists, exports and checks it.
     #[command(subcommand)]
     Audit(audit::Audit),
-}
-
-#[derive(Debug, Subcommand)]
-enum Request {
-    /// Shows what became of one: outcome, tokens, worker path, ledger entry.
-    Show(Show),
-}
-
-#[derive(Debug, Args)]
-struct Show {
-    /// `req_…`, as the reply's x-request-id says.
-    id: String,
-    /// The admin API's JSON in place of a table.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connection: client::Connection,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -110,16 +148,42 @@ async fn execute(cli: Cli) -> Result<(), String> {
             store.close().await;
             Ok(())
         }
-        Command::Bootstrap { credentials_file } => {
+        Command::Bootstrap { credentials_file: None } => {
+            let made = bootstrap_operator(&config()?).await.map_err(explain)?;
+            made.map_or(Ok(()), |token| print_once(token.expose()))
+        }
+        Command::Bootstrap { credentials_file: Some(credentials_file) } => {
             let done = bootstrap(&config()?, &credentials_file).await.map_err(explain)?;
             tracing::info!(tenant = %done.tenant, project = %done.project, renewed = ?done.renewed, "bootstrapped");
             Ok(())
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Secrets(command) => secrets::run(&command, &config()?),
-        Command::Request(Request::Show(show)) => show::show(show).await,
+        Command::Doctor(command) => doctor::run(command, cli.config.as_deref()).await,
+        Command::Tenant(command) => tenant::run(command).await,
+        Command::Project(command) => project::run(command).await,
+        Command::Key(command) => credential::run(Kind::ApiKey, command).await,
+        Command::AccessKey(command) => credential::run(Kind::AccessKey, command).await,
+        Command::ServiceAccount(command) => service_account::run(command).await,
+        Command::Limit(command) => limit::run(command).await,
+        Command::Model(command) => model::run(command).await,
+        Command::ModelAccess(command) => model_access::run(command).await,
+        Command::Usage(command) => usage::run(*command).await,
+        Command::Request(command) => request::run(command).await,
+        Command::AdminToken(command) => admin_token::run(command).await,
+        Command::Worker(command) => worker::run(command).await,
         Command::Audit(command) => audit::run(command).await,
     }
+}
+
+/// If it can't be shown it is of no use to anybody, and the operator must hear what to do about that.
+fn print_once(token: &str) -> Result<(), String> {
+    writeln!(io::stdout(), "CAPROCK_ADMIN_TOKEN={token}").map_err(|error| {
+        format!(
+            "the operator's token was made but can't be shown: {error}. Set CAPROCK_ADMIN_TOKEN to a token of your own and \
+             run it again to register that one."
+        )
+    })
 }
 
 async fn serve(config: Config) -> Result<(), String> {
@@ -165,3 +229,6 @@ fn log_to_stderr(format: LogFormat) {
         LogFormat::Json => subscriber.json().init(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,7 +221,7 @@ async fn operators_have_their_port() {
     assert_eq!(gateway.ask_admin("/openapi.json", None).await.json()["info"]["title"], "Caprock admin API");
     let metrics = gateway.ask_admin("/metrics", None).await.body;
     let metrics = String::from_utf8_lossy(&metrics).into_owned();
-    assert!(metrics.contains(r#"caprock_http_errors_total{surface="admin",kind="unauthenticated"} 2"#), "{metrics}");
+    assert!(metrics.contains(r#"caprock_http_errors_total{surface="admin",kind="unauthenticated"} 3"#), "{metrics}");
     // Callers' port knows nothing of it.
     assert_eq!(gateway.get(path, Some(&token)).await.status, StatusCode::NOT_FOUND);
     assert_eq!(gateway.get("/metrics", None).await.status, StatusCode::NOT_FOUND);

@@ -106,6 +106,10 @@ impl Store {
         }
     }
 
+    pub(super) fn located(&self) -> &Place {
+        &self.pools.place
+    }
+
     async fn spawn<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         joined(self.tasks.spawn(work.in_current_span()).await)
     }

@@ -3,7 +3,9 @@
 
 mod bedrock;
 mod catalog;
+mod cli;
 mod crash;
+mod doctor;
 mod errors;
 mod handoff;
 mod handoff_faults;
@@ -14,3 +16,4 @@ mod schemathesis;
 mod sdk;
 mod settle;
 mod tokenizer;
+mod walk;
