@@ -26,8 +26,10 @@ pub enum Database {
 /// A gateway: prepared by `caprock bootstrap`, then run by `caprock serve`.
 #[derive(Debug)]
 pub struct Gateway {
-    process: Option<Process>,
     id: String,
+    /// More tables of the configuration.
+    settings: String,
+    process: Option<Process>,
     dir: PathBuf,
     config: PathBuf,
     store_url: String,
@@ -55,8 +57,9 @@ impl Gateway {
         let ports = Ports { data: free_port(), tls: free_port(), admin: free_port() };
         let config = dir.join("gateway.toml");
         let mut gateway = Gateway {
-            process: None,
             id: "gateway-1".into(),
+            settings: String::new(),
+            process: None,
             dir: dir.into(),
             config,
             store_url,
@@ -74,26 +77,45 @@ impl Gateway {
         gateway
     }
 
-    /// Another gateway of the same installation, in a folder of its own: on the same database, with copies of the
-    /// secrets and certificates. Its configuration is still to be written, and it does not run yet.
-    pub fn replica(&self, id: &str, dir: &Path) -> Gateway {
-        for part in ["secrets", "tls"] {
-            copy_dir(&self.dir.join(part), &dir.join(part));
+    /// Its configuration.
+    pub fn config_file(&self) -> &Path {
+        &self.config
+    }
+
+    /// Another replica of the same installation, with the same secrets and a state folder, an id and ports of its own, that
+    /// finds the database at `store_url`. Nothing runs yet, and its configuration names no workers.
+    pub fn replica(&self, dir: &Path, id: &str, store_url: &str) -> Gateway {
+        let secrets = dir.join("secrets");
+        std::fs::create_dir_all(&secrets).unwrap();
+        for file in std::fs::read_dir(self.dir.join("secrets")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), secrets.join(file.file_name())).unwrap();
         }
         Gateway {
+            id: id.into(),
+            settings: String::new(),
             process: None,
-            id: id.to_owned(),
             dir: dir.into(),
             config: dir.join("gateway.toml"),
-            store_url: self.store_url.clone(),
+            store_url: store_url.into(),
             ports: Ports { data: free_port(), tls: free_port(), admin: free_port() },
             credentials: self.credentials.clone(),
         }
     }
 
-    /// Its configuration.
-    pub fn config_file(&self) -> &Path {
-        &self.config
+    /// Adds tables to the configuration, as it is written from now on.
+    pub fn set(&mut self, settings: &str) {
+        self.settings = settings.into();
+    }
+
+    /// The database's address.
+    pub fn store_url(&self) -> &str {
+        &self.store_url
+    }
+
+    /// The state folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Where `bootstrap` keeps the secret that workers share.
@@ -111,6 +133,7 @@ impl Gateway {
             self.dir.display(),
             self.store_url
         );
+        text += &self.settings;
         if !decode.is_empty() {
             text += &format!(
                 "[[cluster]]\nname = 'bundled'\nmodel = '{MODEL}'\nstands_in_for = ['{STAND_IN}']\ndecode = {}\nprefill = {}\n",
@@ -229,16 +252,6 @@ impl Gateway {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
-    }
-}
-
-/// With the modes of its files, which only hold what their owner may read.
-fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 

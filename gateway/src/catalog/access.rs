@@ -187,16 +187,14 @@ impl ModelAccess {
         Ok(ModelAccess(Some(patterns)))
     }
 
-    /// From the texts of a list; `None` allows every model.
+    /// From the texts of a list; `None` allows every model. They are not counted: what two lists have in common can be
+    /// more than either may hold.
     ///
     /// # Errors
-    /// What is wrong with the first text that is no pattern, or `TooMany`.
+    /// What is wrong with the first text that is no pattern.
     pub fn of_texts(texts: Option<&[String]>) -> Result<ModelAccess, InvalidAccess> {
-        let Some(texts) = texts else { return Ok(ModelAccess::ALL) };
-        if texts.len() > MAX_PATTERNS {
-            return Err(InvalidAccess::TooMany);
-        }
-        ModelAccess::only(texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?)
+        let patterns = texts.map(|texts| texts.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>());
+        Ok(ModelAccess(patterns.transpose()?))
     }
 
     /// The list; `None` allows every model.

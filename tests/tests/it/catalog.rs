@@ -23,7 +23,7 @@ impl Pair {
     async fn start() -> Pair {
         let stack = StackSpec::sim(&[]).on(Database::Postgres).start().await;
         let dir = tempfile::Builder::new().prefix("caprock-test-").tempdir().unwrap();
-        let mut other = stack.gateway.replica("gateway-2", dir.path());
+        let mut other = stack.gateway.replica(dir.path(), "gateway-2", stack.gateway.store_url());
         let named = |worker: &caprock_tests::worker::Worker| (worker.id().to_owned(), worker.address().to_owned());
         other.write_config(&[named(&stack.decode)], &[named(&stack.prefill)], "");
         other.serve().await;
