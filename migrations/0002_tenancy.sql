@@ -81,12 +81,13 @@ CREATE TABLE credential_uses (
     last_used_at  BIGINT NOT NULL
 );
 
--- Models and aliases that the admin API added or changed, over those of the configuration.
+-- Models and aliases that the admin API added or changed, over those of the configuration. A row's first version is the
+-- time at which it was made: ids are chosen by people and come again, and then the ETag of a row that is gone must not fit.
 CREATE TABLE catalog_overrides (
     id         TEXT PRIMARY KEY,
     kind       TEXT NOT NULL CHECK (kind IN ('model', 'alias')),
     body       TEXT NOT NULL,
-    version    BIGINT NOT NULL DEFAULT 1,
+    version    BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );

@@ -3,7 +3,7 @@
 use crate::audit::Anchor;
 use crate::auth::jwt::Issuers;
 use crate::auth::{Credentials, Uses};
-use crate::catalog::Snapshot;
+use crate::catalog::Live;
 use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -13,7 +13,6 @@ use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
-use arc_swap::ArcSwap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Built once by `run`.
@@ -36,7 +35,7 @@ pub struct App {
     /// What was seen of the audit log.
     pub anchor: Anchor,
     /// Models and prices, swapped whole.
-    pub catalog: ArcSwap<Snapshot>,
+    pub catalog: Live,
     /// Limits.
     pub limiter: Limiter,
     /// What answers.

@@ -1,5 +1,7 @@
 //! Wall-clock time as microseconds since 1970, UTC: the only place that reads it.
 
+pub mod rfc3339;
+
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},

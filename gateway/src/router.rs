@@ -126,6 +126,17 @@ fn platform_operations() -> Router<Arc<App>> {
             get(admin::admin_tokens::get).patch(admin::admin_tokens::update).delete(admin::admin_tokens::revoke),
         )
         .route("/admin/v1/admin-tokens/{token_id}/rotate", post(admin::admin_tokens::rotate))
+        .route("/admin/v1/catalog", get(admin::models::status))
+        .route("/admin/v1/models", get(admin::models::list).post(admin::models::create))
+        .route(
+            "/admin/v1/models/{model_id}",
+            get(admin::models::get).patch(admin::models::update).delete(admin::models::delete),
+        )
+        .route("/admin/v1/model-aliases", get(admin::model_aliases::list))
+        .route(
+            "/admin/v1/model-aliases/{alias_id}",
+            get(admin::model_aliases::get).put(admin::model_aliases::put).delete(admin::model_aliases::delete),
+        )
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/admin/v1/cluster/workers", get(admin::workers::list))
         .route("/admin/v1/audit-log", get(admin::audit_log::list))

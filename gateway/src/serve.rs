@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::audit::Anchor;
 use crate::auth::jwt::Issuers;
 use crate::auth::{self, Credentials, Uses};
-use crate::catalog::Snapshot;
+use crate::catalog::{self, Live, Snapshot};
 use crate::changes::{self, Feed};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
@@ -17,7 +17,6 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 use crate::{inference, router, tls};
-use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -109,12 +108,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     inference::recover::restore_limits(&app).await?;
     // Before anything is remembered: what changes from here on is seen.
     let follower = app.changes.begin(app.store.follower()).await?;
+    app.catalog.reload(&app.store, &app.config).await?;
     let ending =
         Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
     let doors = doors(&app, listeners)?;
 
     let background = TaskTracker::new();
     app.upstreams.watch(&background, &app.stopping);
+    catalog::follow(&app, &background);
     changes::spawn(&app, follower, &background);
     app.issuers.watch(&background, &app.stopping);
     background.spawn(auth::uses::write_regularly(Arc::clone(&app)));
@@ -153,7 +154,7 @@ pub(crate) fn assemble(config: Config, secrets: Secrets, store: Store) -> Result
         issuers: Issuers::new(&config.jwt_issuer)?,
         uses: Uses::new(&metrics.uses),
         anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone())?,
-        catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
+        catalog: Live::new(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
         inference: inference::State::new(&config),

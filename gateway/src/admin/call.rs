@@ -16,7 +16,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -168,6 +168,28 @@ impl Call {
         version.map(Some).ok_or_else(none)
     }
 
+    /// As [`Call::expected_version`]; 0, which no version is, when `If-None-Match: *` says that there must be none.
+    ///
+    /// # Errors
+    /// Also `Invalid` for any other `If-None-Match`, and for both headers at once.
+    pub fn expected_version_or_absence(&self) -> Result<Option<i64>> {
+        let Some(value) = self.head.headers.get(IF_NONE_MATCH) else { return self.expected_version() };
+        if value.as_bytes().trim_ascii() != b"*" || self.head.headers.contains_key(IF_MATCH) {
+            return Err(Error::invalid("If-None-Match", "`If-None-Match` can only be `*`, without `If-Match`."));
+        }
+        Ok(Some(0))
+    }
+
+    /// The reply of an earlier call that was this one, if there was one.
+    ///
+    /// # Errors
+    /// `IdempotencyMismatch` when the key was used for another request; those of the store.
+    pub async fn kept_reply(&self) -> Result<Option<Response>> {
+        let Some(key) = idempotency::key(&self.head.headers)? else { return Ok(None) };
+        let once = idempotency::once(&self.app.secrets, &self.author.id, key, &self.head, &self.body, "")?;
+        Ok(idempotency::kept(&self.app, &once, self.now).await?.map(|kept| created(kept, 1, true)))
+    }
+
     /// Makes a change that creates nothing, and waits until this gateway has taken notice of it.
     ///
     /// # Errors
@@ -197,9 +219,7 @@ impl Call {
         F: Future<Output = Result<()>>,
     {
         let (reply, replayed) = self.once(view, how).await?;
-        let mut response = shown_once(StatusCode::CREATED, reply, replayed);
-        response.headers_mut().insert(ETAG, etag(version));
-        Ok(response)
+        Ok(created(reply, version, replayed))
     }
 
     /// Gives something that is there a new secret, once, as [`Call::create`] makes something new. The reply has no ETag:
@@ -307,6 +327,14 @@ pub fn gone() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
+fn created(body: String, version: i64, replayed: bool) -> Response {
+    // What begins with another version than 1 says in its body which one that was.
+    let version = if replayed { version_in(&body).unwrap_or(version) } else { version };
+    let mut response = shown_once(StatusCode::CREATED, body, replayed);
+    response.headers_mut().insert(ETAG, etag(version));
+    response
+}
+
 /// It may hold a secret, so nothing on the way may keep it.
 fn shown_once(status: StatusCode, body: String, replayed: bool) -> Response {
     let mut response = (status, body).into_response();
@@ -317,6 +345,14 @@ fn shown_once(status: StatusCode, body: String, replayed: bool) -> Response {
         headers.insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
     }
     response
+}
+
+fn version_in(body: &str) -> Option<i64> {
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        version: i64,
+    }
+    serde_json::from_str::<Versioned>(body).ok().map(|view| view.version)
 }
 
 fn etag(version: i64) -> HeaderValue {

@@ -9,6 +9,9 @@ pub mod credentials;
 pub mod idempotency;
 pub mod limits;
 pub mod model_access;
+pub mod model_aliases;
+pub mod model_views;
+pub mod models;
 pub mod page;
 pub mod problem;
 pub mod projects;
@@ -17,6 +20,8 @@ pub mod refusals;
 pub mod requests;
 pub mod service_accounts;
 pub mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod usage;
 pub mod view;
@@ -26,8 +31,6 @@ pub mod workers;
 pub(crate) mod desk;
 #[cfg(test)]
 mod read_tests;
-#[cfg(test)]
-pub(crate) mod testing;
 
 use crate::app::App;
 use crate::error::Error;

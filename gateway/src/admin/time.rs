@@ -1,43 +1,24 @@
 //! Times of the admin API: RFC 3339, in UTC, to the microsecond.
 
-use crate::clock::Micros;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcOffset};
+use crate::clock::{Micros, rfc3339};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = String, format = DateTime, example = "2026-11-23T18:26:54.123456Z")]
-pub struct Time(pub Micros);
+pub struct Time(#[serde(with = "rfc3339")] pub Micros);
 
 impl Time {
     /// From RFC 3339 text, with any offset, of the years 1970 to 9999.
     pub fn parse(text: &str) -> Option<Time> {
-        let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        let micros = Micros::try_from(time.unix_timestamp_nanos() / 1_000).ok()?;
-        (micros >= 0).then_some(Time(micros))
+        rfc3339::parse(text).map(Time)
     }
 }
 
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000);
-        let text = time.ok().and_then(|time| time.to_offset(UtcOffset::UTC).format(&Rfc3339).ok());
-        f.write_str(text.as_deref().unwrap_or("1970-01-01T00:00:00Z"))
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Time::parse(&text).ok_or_else(|| D::Error::custom("not a time such as 2027-01-31T12:00:00Z"))
+        f.write_str(&rfc3339::text(self.0))
     }
 }
 

@@ -187,9 +187,14 @@ impl ModelAccess {
         Ok(ModelAccess(Some(patterns)))
     }
 
-    /// What a credential's scope allows; what can be the id of no model allows none.
-    pub(crate) fn within(scope: Option<&[String]>) -> ModelAccess {
-        ModelAccess(scope.map(|models| models.iter().filter_map(|model| model.parse().ok()).collect()))
+    /// From the texts of a list; `None` allows every model. They are not counted: what two lists have in common can be
+    /// more than either may hold.
+    ///
+    /// # Errors
+    /// What is wrong with the first text that is no pattern.
+    pub fn of_texts(texts: Option<&[String]>) -> Result<ModelAccess, InvalidAccess> {
+        let patterns = texts.map(|texts| texts.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>());
+        Ok(ModelAccess(patterns.transpose()?))
     }
 
     /// The list; `None` allows every model.
@@ -240,6 +245,24 @@ impl From<ModelAccess> for Option<Vec<ModelPattern>> {
 }
 
 impl Access {
+    /// From the columns of tenant and project, each a JSON list or nothing, and the models of the credential's scope.
+    ///
+    /// # Errors
+    /// `Internal` for what can't be read: whoever wrote it meant to narrow something, so it must never mean everything.
+    pub fn from_stored(tenant: Option<&str>, project: Option<&str>, scope: Option<&[String]>) -> Result<Access, Error> {
+        let of_column = |column: Option<&str>, level: Level| match column.map(serde_json::from_str::<Vec<ModelPattern>>)
+        {
+            None => Ok(ModelAccess::ALL),
+            Some(Ok(patterns)) => ModelAccess::only(patterns).map_err(|error| unreadable(level, error)),
+            Some(Err(error)) => Err(unreadable(level, error)),
+        };
+        Ok(Access {
+            tenant: of_column(tenant, Level::Tenant)?,
+            project: of_column(project, Level::Project)?,
+            key: ModelAccess::of_texts(scope).map_err(|error| unreadable(Level::Key, error))?,
+        })
+    }
+
     /// Whether every level allows an id of the catalog.
     ///
     /// # Errors
@@ -261,6 +284,18 @@ impl Access {
     fn levels(&self) -> [(Level, &ModelAccess); 3] {
         [(Level::Tenant, &self.tenant), (Level::Project, &self.project), (Level::Key, &self.key)]
     }
+}
+
+/// A stored list that can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored model access of a {level} can't be read")]
+struct Unreadable {
+    level: &'static str,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+fn unreadable(level: Level, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::internal(Unreadable { level: level.as_str(), source: Box::new(error) })
 }
 
 impl Level {

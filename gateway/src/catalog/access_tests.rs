@@ -143,3 +143,35 @@ fn a_list_covers_what_each_of_its_patterns_covers() {
     }
     assert!(only(&["*"]).covers(&ModelAccess::ALL));
 }
+
+fn texts_of_scope(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[test]
+fn stored_access_is_read_as_it_was_written() {
+    assert_eq!(Access::from_stored(None, None, None).unwrap(), Access::default());
+    let scope = texts_of_scope(&["a.b"]);
+    let access = Access::from_stored(Some(r#"["a.*","c"]"#), Some("[]"), Some(&scope)).unwrap();
+    assert_eq!(access, Access { tenant: only(&["a.*", "c"]), project: only(&[]), key: only(&["a.b"]) });
+    assert_eq!(access.permits("a.b"), Err(Denied { level: Level::Project }));
+    assert_eq!(Access::from_stored(None, None, Some(&[])).unwrap().key, only(&[]), "an empty list allows nothing");
+    let common = vec!["a.b".to_owned(); MAX_PATTERNS + 1];
+    let access = Access::from_stored(None, None, Some(&common)).unwrap();
+    assert!(access.permits("a.b").is_ok(), "where an account's scope and its key's meet, there may be more");
+}
+
+#[test]
+fn stored_access_that_can_not_be_read_is_an_error_and_never_everything() {
+    let many = serde_json::to_string(&vec!["x"; MAX_PATTERNS + 1]).unwrap();
+    let unreadable = ["", "null", "{}", "\"a\"", "[1]", r#"["a b"]"#, r#"["us.amazon.*"]"#, r#"["a""#, many.as_str()];
+    for text in unreadable {
+        for (tenant, project, level) in [(Some(text), None, "tenant"), (None, Some(text), "project")] {
+            let error = Access::from_stored(tenant, project, None).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Internal, "{text}");
+            assert!(error.cause().unwrap().to_string().contains(level), "{text}");
+        }
+    }
+    let bad = texts_of_scope(&["a", "a b"]);
+    assert_eq!(Access::from_stored(None, None, Some(&bad)).unwrap_err().kind, ErrorKind::Internal);
+}

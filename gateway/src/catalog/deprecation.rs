@@ -1,6 +1,6 @@
 //! The end of a model's life, announced: callers are told before it, and refused after it.
 
-use crate::clock::Micros;
+use crate::clock::{Micros, rfc3339};
 use crate::error::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 use time::macros::format_description;
@@ -22,11 +22,13 @@ pub struct Deprecation {
     /// Id of the model to use instead.
     #[schema(example = "amazon.nova-2-lite-v1:0")]
     pub replacement: Option<String>,
-    /// Since when callers should leave it, µs since 1970; may lie ahead.
-    #[schema(value_type = i64, minimum = 0, example = 1_767_225_600_000_000_i64)]
+    /// Since when callers should leave it; may lie ahead.
+    #[serde(with = "rfc3339")]
+    #[schema(value_type = String, format = DateTime, example = "2026-01-01T00:00:00Z")]
     pub deprecated_at: Micros,
-    /// From this moment on calls are refused, µs since 1970; not before `deprecated_at`. Absent: not decided yet.
-    #[schema(value_type = Option<i64>, minimum = 0, example = 1_782_864_000_000_000_i64)]
+    /// From this moment on calls are refused; not before `deprecated_at`. Absent: not decided yet.
+    #[serde(default, with = "rfc3339::optional")]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-07-01T00:00:00Z")]
     pub sunset_at: Option<Micros>,
 }
 

@@ -172,7 +172,7 @@ impl Draft {
             models.push(model);
         }
         let (aliases, complaints) = (self.aliases, self.complaints);
-        Snapshot { models, by_id, profiles, aliases, entries, complaints, ignored: Vec::new() }
+        Snapshot { models, by_id, profiles, aliases, entries, complaints, ignored: Vec::new(), stamps: HashMap::new() }
     }
 }
 

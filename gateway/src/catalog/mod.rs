@@ -28,8 +28,10 @@
 
 pub mod access;
 mod deprecation;
+mod edit;
 mod entry;
 mod layers;
+mod live;
 mod lower;
 mod model;
 mod name;
@@ -39,15 +41,18 @@ mod rules;
 
 pub use access::{Access, Denied, Explanation, Level, ModelAccess, ModelPattern};
 pub use deprecation::Deprecation;
+pub use edit::{Edited, create_model, delete_alias, delete_model, preview_model, set_alias, update_model};
 pub use entry::{Entry, EntryPrice, Profile};
+pub use live::{Live, follow, refresh};
 pub use model::{Layer, Modality, Model, Price, Serving, Status};
-pub use overrides::{Alias, Change, MAX_OVERRIDES, Override, OverrideBody, StoredOverride};
+pub use overrides::{Alias, Change, MAX_OVERRIDES, Override, OverrideBody, Stamp, StoredOverride};
 pub use patch::{DeprecationPatch, EntryPatch, PricePatch};
 
 use crate::auth::Principal;
 use crate::clock::Micros;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::CatalogRow;
 use name::ModelName;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -73,6 +78,8 @@ pub struct Snapshot {
     entries: HashMap<String, Arc<Entry>>,
     complaints: Vec<Complaint>,
     ignored: Vec<String>,
+    /// Of the API's rows, by id; of those that are left out, too.
+    stamps: HashMap<String, Stamp>,
 }
 
 /// What was left out of a catalog, and why.
@@ -159,6 +166,16 @@ impl Snapshot {
         layers::build(config, rows)
     }
 
+    /// All layers, from the database's rows.
+    ///
+    /// # Errors
+    /// As those of [`Snapshot::build`].
+    pub fn of_rows(config: &Config, rows: &[CatalogRow]) -> Result<Snapshot> {
+        let stored: Vec<StoredOverride> = rows.iter().map(StoredOverride::from).collect();
+        let stamps = rows.iter().map(|row| (row.id.clone(), Stamp::from(row))).collect();
+        Ok(Snapshot { stamps, ..Snapshot::build(config, &stored)? })
+    }
+
     /// What `change` makes of `rows`, which are all that the database has: the catalog to swap in once the change is
     /// durable.
     ///
@@ -194,6 +211,37 @@ impl Snapshot {
     /// In a stable order, without aliases.
     pub fn models(&self) -> &[Arc<Model>] {
         &self.models
+    }
+
+    /// By its id.
+    pub fn model(&self, id: &str) -> Option<&Arc<Model>> {
+        self.by_id.get(id)
+    }
+
+    /// An alias, by its id.
+    pub fn alias(&self, id: &str) -> Option<Offer<'_>> {
+        let (id, target) = self.aliases.get_key_value(id)?;
+        Some(Offer { id, model: self.by_id.get(target)? })
+    }
+
+    /// Ids of aliases by that of their model, in order.
+    pub fn aliases_by_model(&self) -> HashMap<&str, Vec<&str>> {
+        let mut found: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (alias, target) in &self.aliases {
+            found.entry(target).or_default().push(alias);
+        }
+        found
+    }
+
+    /// Of the API's row of this id, also when it is left out; `None` when there is none, and for what was not read from
+    /// the database.
+    pub fn stamp(&self, id: &str) -> Option<Stamp> {
+        self.stamps.get(id).copied()
+    }
+
+    /// Rows of the API's layer, those that are left out included.
+    pub fn rows(&self) -> usize {
+        self.stamps.len()
     }
 
     /// A model's entry as the winning layer has it: what a partial change starts from.

@@ -2,7 +2,9 @@
 
 use super::entry::Entry;
 use super::rules::{self, Fault};
+use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::CatalogRow;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -46,6 +48,29 @@ pub struct StoredOverride {
     pub id: String,
     /// An [`OverrideBody`] as JSON.
     pub body: String,
+}
+
+/// Which state of a row it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Never the same for two states of an id, also when the row was gone in between.
+    pub version: i64,
+    /// When the row was made, µs since 1970.
+    pub created_at: Micros,
+    /// When it was last changed, µs since 1970.
+    pub updated_at: Micros,
+}
+
+impl From<&CatalogRow> for Stamp {
+    fn from(row: &CatalogRow) -> Stamp {
+        Stamp { version: row.version, created_at: row.created_at, updated_at: row.updated_at }
+    }
+}
+
+impl From<&CatalogRow> for StoredOverride {
+    fn from(row: &CatalogRow) -> StoredOverride {
+        StoredOverride { id: row.id.clone(), body: row.body.clone() }
+    }
 }
 
 /// A change of the API's layer.

@@ -4,7 +4,7 @@ use super::deprecation::Deprecation;
 use super::entry::{Entry, EntryPrice, Profile};
 use super::model::{Modality, Status};
 use super::rules;
-use crate::clock::Micros;
+use crate::clock::{Micros, rfc3339};
 use crate::error::{Error, Result};
 use crate::money::PicousdPerToken;
 use serde::de::Error as _;
@@ -14,6 +14,10 @@ use utoipa::ToSchema;
 /// A change of an [`Entry`]. Of the fields, only those that an entry may lack take `null`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "price_picousd_per_token": {"input": 55_000, "output": 220_000, "source": "our contract of 2026"}, "profiles": [],
+    "deprecation": {"replacement": "amazon.nova-2-lite-v1:0", "sunset_at": "2099-07-01T00:00:00Z"},
+}))]
 pub struct EntryPatch {
     /// For people; 1 to 20 characters.
     #[serde(default, deserialize_with = "stated")]
@@ -108,13 +112,13 @@ pub struct DeprecationPatch {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, example = "amazon.nova-2-lite-v1:0")]
     pub replacement: Option<Option<String>>,
-    /// Since when, µs since 1970; absent in a new one: from now on, or from a sunset that is over.
-    #[serde(default, deserialize_with = "stated")]
-    #[schema(value_type = i64, required = false, example = 1_767_225_600_000_000_i64)]
+    /// Since when; absent in a new one: from now on, or from a sunset that is over.
+    #[serde(default, deserialize_with = "rfc3339::optional::stated")]
+    #[schema(value_type = String, format = DateTime, required = false, example = "2026-01-01T00:00:00Z")]
     pub deprecated_at: Option<Micros>,
-    /// From when on calls are refused, µs since 1970; `null`: not decided.
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<i64>, example = 1_782_864_000_000_000_i64)]
+    /// From when on calls are refused; `null`: not decided.
+    #[serde(default, deserialize_with = "rfc3339::optional::given")]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-07-01T00:00:00Z")]
     pub sunset_at: Option<Option<Micros>>,
 }
 

@@ -136,11 +136,11 @@ fn faults_of_deprecation(id: &str, deprecation: &Deprecation) -> Vec<Fault> {
     );
     demand(deprecation.replacement.as_deref() != Some(id), "replacement", "must be another model");
     let exists = |at: Micros| (0..=MAX_TIME).contains(&at);
-    demand(exists(deprecation.deprecated_at), "deprecated_at", "must be µs since 1970, up to the year 9999");
+    demand(exists(deprecation.deprecated_at), "deprecated_at", "must lie in the years 1970 to 9999");
     demand(
         deprecation.sunset_at.is_none_or(|at| exists(at) && at >= deprecation.deprecated_at),
         "sunset_at",
-        "must be µs since 1970, up to the year 9999, and not before `deprecated_at`",
+        "must lie in the years 1970 to 9999, and not before `deprecated_at`",
     );
     faults
 }

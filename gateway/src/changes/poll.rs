@@ -94,6 +94,7 @@ fn start_over(app: &App, head: AuditHeadRow) -> Result<()> {
     );
     app.changes.go_to(head);
     app.credentials.forget(&Affected::Everything);
+    app.changes.catalog.send_replace(app.changes.position().seq);
     app.changes.look();
     Ok(())
 }

@@ -186,7 +186,7 @@ async fn an_alias_is_what_was_asked_and_its_model_is_what_answers_and_is_paid() 
         body: catalog::OverrideBody::Alias(catalog::Alias { target: MODEL.into() }),
     };
     let snapshot = Snapshot::build(&gateway.app.config, &[alias.stored().unwrap()]).unwrap();
-    gateway.app.catalog.store(Arc::new(snapshot));
+    gateway.app.catalog.swap_in(snapshot);
     let request = Request { model: "fast".into(), ..request() };
     let id = request.id.clone();
     let mut reader = gateway.start(request);

@@ -1,17 +1,17 @@
 //! Scopes: what a credential is narrowed to, whatever its role.
 
 use super::{Operation, Permission};
+use crate::catalog::ModelAccess;
 use crate::error::{Error, Result};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::slice::from_ref;
 use utoipa::ToSchema;
 
 /// Most entries of each list.
 const MAX_ENTRIES: usize = 64;
-/// Longest entry, in bytes.
-const MAX_ENTRY_BYTES: usize = 128;
 
 /// What a credential may be used for. An absent list does not narrow; an empty one lets nothing through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -74,18 +74,11 @@ impl Scope {
     /// # Errors
     /// `Invalid`, naming the field below `scope`.
     pub fn check(&self) -> Result<()> {
-        let models = self.models.iter().flatten();
         if self.models.as_ref().is_some_and(|models| models.len() > MAX_ENTRIES) {
             return Err(Error::invalid("scope.models", format!("At most {MAX_ENTRIES} models can be named.")));
         }
-        for model in models {
-            let body = model.strip_suffix('*').unwrap_or(model);
-            let spelled = body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-/".contains(&b));
-            if model.is_empty() || model.len() > MAX_ENTRY_BYTES || !spelled {
-                let rule = "A model is named by its id, or by the beginning of ids and a final `*`.";
-                return Err(Error::invalid("scope.models", rule));
-            }
-        }
+        ModelAccess::of_texts(self.models.as_deref())
+            .map_err(|error| Error::invalid("scope.models", format!("`scope.models`: {error}.")))?;
         if self.ip_ranges.as_ref().is_some_and(|ranges| ranges.len() > MAX_ENTRIES) {
             return Err(Error::invalid("scope.ip_ranges", format!("At most {MAX_ENTRIES} ranges can be named.")));
         }
@@ -115,8 +108,7 @@ impl Scope {
         if !self.operations.is_subset(&issuer.operations) {
             return Some("scope.operations");
         }
-        let models = |own: &Vec<String>, theirs: &Vec<String>| own.iter().all(|model| covered(model, theirs));
-        if !narrower(&self.models, &issuer.models, models) {
+        if !covers(issuer.models.as_deref(), self.models.as_deref()) {
             return Some("scope.models");
         }
         if !narrower(&self.dialects, &issuer.dialects, BTreeSet::is_subset) {
@@ -138,7 +130,7 @@ impl Scope {
         Scope {
             operations: self.operations.intersection(&other.operations).copied().collect(),
             models: both(&self.models, &other.models, |one, other| {
-                common(one, other, |inner, outer| covered(inner, std::slice::from_ref(outer)))
+                common(one, other, |inner, outer| covers(Some(from_ref(outer)), Some(from_ref(inner))))
             }),
             dialects: both(&self.dialects, &other.dialects, |one, other| one.intersection(other).copied().collect()),
             ip_ranges: both(&self.ip_ranges, &other.ip_ranges, |one, other| {
@@ -178,12 +170,13 @@ fn narrower<T>(own: &Option<T>, theirs: &Option<T>, within: impl Fn(&T, &T) -> b
     }
 }
 
-/// Whether every id that `pattern` fits is fitted by one of `patterns`.
-fn covered(pattern: &str, patterns: &[String]) -> bool {
-    patterns.iter().any(|outer| match outer.strip_suffix('*') {
-        Some(beginning) => pattern.starts_with(beginning),
-        None => pattern == outer,
-    })
+/// Whether one list of models allows all that another does. What can't be read reaches no further than nothing, and
+/// lies within nothing.
+fn covers(theirs: Option<&[String]>, own: Option<&[String]>) -> bool {
+    match (ModelAccess::of_texts(theirs), ModelAccess::of_texts(own)) {
+        (Ok(theirs), Ok(own)) => theirs.covers(&own),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
 }
 
 #[cfg(test)]
@@ -232,6 +225,11 @@ mod tests {
         {
             assert_eq!(with("models", wider), Some("scope.models"));
         }
+        assert_eq!(with("models", serde_json::json!(["a b"])), Some("scope.models"), "what can't be read");
+        let everything = Scope { models: Some(vec!["*".into()]), ..Scope::default() };
+        assert_eq!(Scope::default().exceeds(&everything), None, "no list, and all in a list, are the same");
+        let unreadable = Scope { models: Some(vec!["a b".into()]), ..Scope::default() };
+        assert_eq!(Scope::default().exceeds(&unreadable), Some("scope.models"));
         assert_eq!(with("dialects", serde_json::json!(["bedrock"])), Some("scope.dialects"));
         assert_eq!(with("ip_ranges", serde_json::json!(["10.1.0.0/16"])), None);
         assert_eq!(with("ip_ranges", serde_json::json!(["0.0.0.0/0"])), Some("scope.ip_ranges"));
@@ -266,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_can_be_no_model_is_refused() {
-        for bad in ["", "a b", "a*b", &"x".repeat(129)] {
+        for bad in ["", "a b", "a*b", "a/b", "us.amazon.nova-*", &"x".repeat(129)] {
             let scope = Scope { models: Some(vec![bad.to_owned()]), ..Scope::default() };
             assert_eq!(scope.check().unwrap_err().param.as_deref(), Some("scope.models"), "{bad}");
         }

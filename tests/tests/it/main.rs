@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bedrock;
+mod catalog;
 mod cli;
 mod crash;
 mod doctor;

@@ -2,6 +2,7 @@
 
 mod admin_tokens;
 mod audit;
+mod catalog;
 mod credentials;
 mod diagnosis;
 mod limits;
@@ -82,7 +83,7 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     include_str!("../access_keys.rs"),
     include_str!("../admin_tokens.rs"),
     include_str!("../alone.rs"),
@@ -91,6 +92,7 @@ const SOURCES: [&str; 22] = [
     include_str!("../audit.rs"),
     include_str!("../look_ups.rs"),
     include_str!("../audit_entries.rs"),
+    include_str!("../catalog.rs"),
     include_str!("../diagnosis.rs"),
     include_str!("../door.rs"),
     include_str!("../follower.rs"),
@@ -116,6 +118,7 @@ fn every_method_is_called_here() {
         include_str!("look_ups.rs"),
         include_str!("lists.rs"),
         include_str!("limits.rs"),
+        include_str!("catalog.rs"),
         include_str!("credentials.rs"),
         include_str!("owners.rs"),
         include_str!("projects.rs"),

@@ -9,7 +9,7 @@ mod service_account;
 use super::bearer::Bearer;
 use super::{Role, stored_role, stored_scope};
 use crate::auth::Principal;
-use crate::catalog::{Access, ModelAccess};
+use crate::catalog::Access;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::id::{KeyId, ServiceAccountId};
@@ -62,11 +62,11 @@ impl Identity {
                 project: owner.project_limits.into(),
                 key: owner.key_limits.into(),
             },
-            access: Arc::new(Access {
-                tenant: stored_access(owner.tenant_model_access)?,
-                project: stored_access(owner.project_model_access)?,
-                key: ModelAccess::within(scope.models.as_deref()),
-            }),
+            access: Arc::new(Access::from_stored(
+                owner.tenant_model_access.as_deref(),
+                owner.project_model_access.as_deref(),
+                scope.models.as_deref(),
+            )?),
             role,
             scope,
         };
@@ -77,12 +77,6 @@ impl Identity {
     pub fn is_live(&self, now: Micros) -> bool {
         is_live(self.expires_at, now)
     }
-}
-
-/// A list of patterns as it is stored; `None`: all models.
-fn stored_access(text: Option<String>) -> Result<ModelAccess> {
-    let access = text.map(|text| serde_json::from_str(&text)).transpose();
-    access.map(Option::unwrap_or_default).map_err(|_| Error::internal(super::Unreadable("model access")))
 }
 
 fn is_live(expires_at: Option<Micros>, now: Micros) -> bool {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::ModelAccess;
 use crate::id::{ProjectId, TenantId};
 use crate::quota::Limits;
 use crate::store::{AccessKeyRow, ApiKeyRow, LimitColumns, UsableServiceAccountRow};
