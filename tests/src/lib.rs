@@ -4,6 +4,7 @@
 //! missing, it fails and says what to set. Nothing outlives the test that started it.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)] // a harness panics: that is how a test fails
 
+pub mod admin;
 pub mod books;
 pub mod client;
 pub mod environment;
@@ -14,6 +15,8 @@ pub mod openapi;
 pub mod pair;
 pub mod process;
 pub mod proxy;
+pub mod rows;
+pub mod sigv4;
 pub mod sse;
 pub mod stack;
 pub mod wait;

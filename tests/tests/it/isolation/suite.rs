@@ -1,0 +1,258 @@
+//! A gateway with two tenants; calls of its operations, and what was wrong with their replies.
+
+use super::callers::{Caller, Credential, Expected, Port};
+use super::table::{Api, For, Row, TABLE};
+use super::things::{Side, Things};
+use caprock_tests::admin::Admin;
+use caprock_tests::openapi::{Document, Operation};
+use caprock_tests::rows::Rows;
+use caprock_tests::sigv4;
+use caprock_tests::stack::{Stack, StackSpec};
+use reqwest::Method;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Says when a credential was last used, and is written behind calls' backs.
+const BESIDES: [&str; 1] = ["credential_uses"];
+/// Findings shown of a failed run.
+const SHOWN: usize = 60;
+
+/// The suite's state.
+#[derive(Debug)]
+pub struct Suite {
+    /// The programs.
+    pub stack: Stack,
+    /// A platform admin.
+    pub operator: Admin,
+    /// The tenant that calls.
+    pub a: Side,
+    /// The tenant that must not be touched, or seen.
+    pub b: Side,
+    http: reqwest::Client,
+    documents: [Document; 2],
+    canaries: Vec<String>,
+    findings: Mutex<Vec<String>>,
+    calls: AtomicUsize,
+}
+
+/// A call.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// `GET` …
+    pub method: Method,
+    /// With ids in it.
+    pub path: String,
+    /// Parameters.
+    pub query: Vec<(String, String)>,
+    /// JSON.
+    pub body: Option<Value>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// Which API.
+    pub api: Api,
+    /// What it asks for by name: in a reply this is no news.
+    pub asked: Vec<String>,
+}
+
+/// A reply, without what differs between any two of the same call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Status.
+    pub status: u16,
+    /// Names and values, without ids and dates.
+    pub headers: BTreeMap<String, String>,
+    /// What was asked for, ids of requests and times are replaced.
+    pub body: String,
+}
+
+impl Suite {
+    /// Starts all and makes both tenants.
+    pub async fn start(spec: StackSpec) -> Suite {
+        let stack = spec.start().await;
+        let token = stack.gateway.admin_token();
+        let operator = Admin::new(&stack.gateway.admin_url(), token);
+        let operators_id = format!("adm_{}", token.split('_').nth(1).unwrap());
+        let mark = |letter: char| format!("{letter}-{:016x}", rand::random::<u64>());
+        let client = stack.client();
+        let a = Side::make(&operator, &client, &mark('a'), &operators_id).await;
+        let b = Side::make(&operator, &client, &mark('b'), &operators_id).await;
+        let http = reqwest::Client::builder().timeout(std::time::Duration::from_secs(60)).build().unwrap();
+        Suite {
+            stack,
+            operator,
+            a,
+            canaries: b.canaries(),
+            b,
+            http,
+            documents: [Document::inference(), Document::admin()],
+            findings: Mutex::default(),
+            calls: AtomicUsize::default(),
+        }
+    }
+
+    /// All operations, each with its row.
+    pub fn operations(&self) -> Vec<(Row, Operation<'_>)> {
+        let [inference, admin] = &self.documents;
+        let of = |api: Api, document: &'_ Document| {
+            let rows = TABLE.iter().filter(move |row| row.api == api);
+            rows.map(|row| {
+                let found = document.operations().into_iter().find(|operation| operation.id == row.id);
+                (*row, found.unwrap_or_else(|| panic!("no description has {}", row.id)))
+            })
+            .collect::<Vec<_>>()
+        };
+        of(Api::Inference, inference).into_iter().chain(of(Api::Admin, admin)).collect()
+    }
+
+    /// Notes what is wrong.
+    pub fn note(&self, finding: String) {
+        self.findings.lock().unwrap().push(finding);
+    }
+
+    /// Fails with what was found in a part, if anything was.
+    pub fn ends(&self, part: &str) {
+        let findings = std::mem::take(&mut *self.findings.lock().unwrap());
+        let calls = self.calls.swap(0, Ordering::Relaxed);
+        assert!(calls > 0, "{part}: nothing was tried");
+        let shown: Vec<&str> = findings.iter().map(String::as_str).take(SHOWN).collect();
+        assert!(findings.is_empty(), "{part}: {} of {calls} calls went wrong:\n{}", findings.len(), shown.join("\n"));
+        eprintln!("{part}: {calls} calls");
+    }
+
+    /// Everything in the database that calls change.
+    pub async fn rows(&self) -> Rows {
+        self.stack.gateway.books().await.all_rows(&BESIDES).await
+    }
+
+    /// Sends a call. Whatever a caller that is no operator gets has nothing of tenant B's in it.
+    pub async fn send(&self, caller: &Caller, port: Port, ask: &Ask) -> Reply {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let gateway = &self.stack.gateway;
+        let base = if ask.api == Api::Admin && port == Port::Own { gateway.admin_url() } else { gateway.url() };
+        let mut request = self.http.request(ask.method.clone(), format!("{base}{}", ask.path)).query(&ask.query);
+        let body = ask.body.as_ref().map(|body| serde_json::to_vec(body).unwrap());
+        match &caller.credential {
+            Credential::None => {}
+            Credential::Authorization(value) => request = request.header("authorization", value),
+            Credential::ApiKeyHeader(key) => request = request.header("x-api-key", key),
+            Credential::Signature(id, secret) => {
+                let host = base.trim_start_matches("http://");
+                let body = body.as_deref().unwrap_or_default();
+                for (name, value) in sigv4::sign((id, secret), ask.method.as_str(), host, &ask.path, body) {
+                    request = request.header(name, value);
+                }
+            }
+        }
+        for (name, value) in &ask.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let reply = request.send().await.unwrap();
+        let status = reply.status().as_u16();
+        let mut headers = BTreeMap::new();
+        for (name, value) in reply.headers() {
+            headers.insert(name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned());
+        }
+        let own_id = headers.get("x-request-id").cloned().unwrap_or_default();
+        let mut body = String::from_utf8_lossy(&reply.bytes().await.unwrap()).into_owned();
+        for text in std::iter::once(&mut body).chain(headers.values_mut()) {
+            for asked in &ask.asked {
+                *text = text.replace(asked.as_str(), "<asked>");
+            }
+        }
+        if !caller.is_operator() {
+            for canary in &self.canaries {
+                if body.contains(canary.as_str()) || headers.values().any(|value| value.contains(canary.as_str())) {
+                    self.note(format!("{} {} as {}: the reply has {canary}", ask.method, ask.path, caller.name));
+                }
+            }
+        }
+        for (name, value) in &mut headers {
+            if ["date", "x-request-id", "x-amzn-requestid", "x-amz-request-id"].contains(&name.as_str()) {
+                value.clear();
+            }
+        }
+        if !own_id.is_empty() {
+            body = body.replace(&own_id, "<request>");
+        }
+        Reply { status, headers, body: without_times(&body) }
+    }
+
+    /// Sends a call and checks what became of it.
+    pub async fn expect(&self, caller: &Caller, port: Port, row: &Row, ask: &Ask, expected: Expected) {
+        let reply = self.send(caller, port, ask).await;
+        let wanted = match expected {
+            Expected::Success => (200..300).contains(&reply.status),
+            Expected::Unauthenticated if row.caller == For::Bedrock => {
+                reply.status == 403 && reply.headers.contains_key("x-amzn-errortype")
+            }
+            Expected::Unauthenticated => reply.status == 401,
+            Expected::Forbidden => reply.status == 403,
+            Expected::NotFound => reply.status == 404,
+        };
+        if !wanted {
+            let Reply { status, body, .. } = reply;
+            self.note(format!("{} as {} ({port:?} port): expected {expected:?}, got {status} {body}", row.id, caller.name));
+        }
+    }
+}
+
+impl Ask {
+    /// A call of an operation about things, as it should be.
+    pub fn of(row: &Row, operation: &Operation<'_>, things: &Things, unique: &str) -> Ask {
+        let value = |parameter: &str| things.in_path(operation.path, parameter).to_owned();
+        Ask::at(row, operation, &value, row.body.map(|body| body(things, unique)))
+    }
+
+    /// A call of an operation with given parameters of its path.
+    pub fn at(row: &Row, operation: &Operation<'_>, value: &dyn Fn(&str) -> String, body: Option<Value>) -> Ask {
+        let mut path = operation.path.to_owned();
+        for (place, name, _) in operation.parameters() {
+            if place == "path" {
+                path = path.replace(&format!("{{{name}}}"), &value(name));
+            }
+        }
+        let method = operation.method.to_uppercase().parse().unwrap();
+        Ask { method, path, query: Vec::new(), body, headers: Vec::new(), api: row.api, asked: Vec::new() }
+    }
+}
+
+/// Times, as RFC 3339 writes them, replaced: two replies are never made at the same one.
+fn without_times(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (String::with_capacity(text.len()), 0);
+    while at < text.len() {
+        match time_at(&bytes[at..]) {
+            Some(length) => {
+                out.push_str("<time>");
+                at += length;
+            }
+            None => {
+                let next = text[at..].chars().next().unwrap();
+                out.push(next);
+                at += next.len_utf8();
+            }
+        }
+    }
+    out
+}
+
+/// The length of a time like `2026-11-23T12:00:00.123456Z` at the beginning of a text.
+fn time_at(bytes: &[u8]) -> Option<usize> {
+    const FORM: &[u8] = b"dddd-dd-ddTdd:dd:dd";
+    let fits = bytes.len() > FORM.len()
+        && FORM.iter().zip(bytes).all(|(form, byte)| if *form == b'd' { byte.is_ascii_digit() } else { form == byte });
+    let rest = fits.then(|| bytes[FORM.len()..].iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.'));
+    let end = FORM.len() + rest?.count();
+    (bytes.get(end) == Some(&b'Z')).then_some(end + 1)
+}
+
+#[test]
+fn times_are_found_wherever_they_stand() {
+    let text = r#"{"at":"2026-11-23T12:00:00Z","ü":"2026-11-23T12:00:00.123456Z x 2026-11-23"}"#;
+    assert_eq!(without_times(text), r#"{"at":"<time>","ü":"<time> x 2026-11-23"}"#);
+}
