@@ -1,5 +1,6 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
+use crate::audit::Anchor;
 use crate::catalog::Snapshot;
 use crate::changes::Feed;
 use crate::clock::Clock;
@@ -24,6 +25,8 @@ pub struct App {
     pub store: Store,
     /// What administrators changed.
     pub changes: Feed,
+    /// What was seen of the audit log.
+    pub anchor: Anchor,
     /// Models and prices, swapped whole.
     pub catalog: ArcSwap<Snapshot>,
     /// Limits.

@@ -1,7 +1,9 @@
 //! The whole program: from a configuration and bound sockets to a drained end.
 
 use crate::accept::{Door, Ending, Limits, accept};
+use crate::admin::idempotency;
 use crate::app::App;
+use crate::audit::Anchor;
 use crate::catalog::Snapshot;
 use crate::changes::Feed;
 use crate::clock::Clock;
@@ -110,6 +112,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     let background = TaskTracker::new();
     app.upstreams.watch(&background, &app.stopping);
     inference::recover::spawn(&app);
+    background.spawn(keep_anchor(Arc::clone(&app)));
+    background.spawn(idempotency::forget_old(Arc::clone(&app)));
     for door in doors {
         background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
     }
@@ -123,12 +127,17 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     Ok(())
 }
 
+async fn keep_anchor(app: Arc<App>) {
+    app.anchor.keep(&app.store, &app.stopping).await;
+}
+
 pub(crate) fn build(config: Config, store: Store) -> Result<Arc<App>> {
     let clock = Clock::System;
     let secrets = Secrets::load(&config.gateway.state_dir, &config.secrets)?;
     let metrics = Metrics::default();
     Ok(Arc::new(App {
         changes: Feed::default(),
+        anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone())?,
         catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),

@@ -103,15 +103,30 @@ impl Call {
     /// # Errors
     /// `Invalid`, also for a parameter that is not known: a filter that does nothing would mislead.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T> {
+        // No name or id has one, and PostgreSQL's text can't hold it.
+        if self.head.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(Error::new(ErrorKind::Invalid, "The query has a NUL character."));
+        }
         let Query(query) = Query::try_from_uri(&self.head.uri).map_err(|error| {
             let detail = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             let error = Error::new(ErrorKind::Invalid, format!("The query can't be read: {detail}."));
-            match quoted(&detail) {
+            match at_fault(&detail) {
                 Some(param) => error.about(param),
                 None => error,
             }
         })?;
         Ok(query)
+    }
+
+    /// Where a query has no meaning.
+    ///
+    /// # Errors
+    /// `Invalid` for any parameter.
+    pub fn no_query(&self) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        self.query().map(|Nothing {}| ())
     }
 
     /// The body.
@@ -238,9 +253,12 @@ fn id_in<K: Named>(ids: &[(String, String)], param: &str) -> Option<Option<Id<K>
     ids.iter().find(|(name, _)| name == param).map(|(_, value)| Id::parse(value))
 }
 
-/// The first name in backticks: serde's way to say which field.
-fn quoted(text: &str) -> Option<String> {
-    text.split('`').nth(1).map(str::to_owned)
+/// The parameter that a complaint about a query begins with; without that, the first name in backticks, which is how a
+/// missing or unknown one is named.
+fn at_fault(text: &str) -> Option<String> {
+    let is_name = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let first = text.split_once(": ").map(|(name, _)| name).filter(is_name);
+    first.or_else(|| text.split('`').nth(1)).map(str::to_owned)
 }
 
 /// 200 with a body and its ETag.

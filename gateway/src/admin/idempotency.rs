@@ -9,12 +9,16 @@ use crate::store::IDEMPOTENCY_US;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Set on a reply that was given before.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// Longest key, in characters.
 const MAX_CHARS: usize = 255;
+/// Between two rounds of forgetting.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The caller's key, if there is one.
 ///
@@ -65,6 +69,24 @@ pub async fn kept(app: &App, once: &Once, now: Micros) -> Result<Option<String>>
     Ok(Some(reply.expose().to_owned()))
 }
 
+/// Forgets replies that are older than a day: at start and then every hour, until the gateway stops.
+pub async fn forget_old(app: Arc<App>) {
+    loop {
+        match app.store.idempotent_replies_forget(app.clock.now() - IDEMPOTENCY_US).await {
+            Ok(0) => {}
+            Ok(replies) => tracing::info!(replies, "replies under idempotency keys forgotten"),
+            Err(error) => {
+                let cause = error.cause().map(tracing::field::display);
+                tracing::warn!(%error, cause, "replies under idempotency keys not forgotten");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGET_INTERVAL) => {}
+            () = app.stopping.cancelled() => return,
+        }
+    }
+}
+
 /// Binds a sealed reply to its key, so that moved to another row it does not open.
 fn owner(caller: &str, key: &str) -> String {
     format!("idempotency {caller} {key}")
@@ -73,6 +95,22 @@ fn owner(caller: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::testing::Desk;
+    use crate::store::testing::execute;
+
+    #[tokio::test]
+    async fn replies_of_more_than_a_day_ago_are_forgotten_and_the_task_ends_with_the_gateway() {
+        let desk = Desk::open().await;
+        let (store, now) = (&desk.app.store, desk.app.clock.now());
+        for (key, at) in [("old", now - IDEMPOTENCY_US - 1_000_000), ("new", now - IDEMPOTENCY_US + 60_000_000)] {
+            execute(store, format!("INSERT INTO idempotency_keys VALUES ('caller', '{key}', 'r', 'reply', {at})"))
+                .await;
+        }
+        desk.app.stopping.cancel();
+        forget_old(Arc::clone(&desk.app)).await;
+        assert_eq!(store.idempotent_reply("caller", "old", 0).await.unwrap(), None);
+        assert!(store.idempotent_reply("caller", "new", 0).await.unwrap().is_some());
+    }
 
     #[test]
     fn a_key_is_short_printable_and_single() {

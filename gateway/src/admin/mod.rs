@@ -1,14 +1,23 @@
 //! The control plane over HTTP.
 
+pub mod audit_log;
 pub mod call;
 pub mod idempotency;
 pub mod page;
 pub mod problem;
+pub mod range;
 pub mod refusals;
 pub mod requests;
 pub mod tenants;
 pub mod time;
+pub mod usage;
 pub mod view;
+pub mod workers;
+
+#[cfg(test)]
+mod read_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use crate::app::App;
 use crate::error::Error;

@@ -1,5 +1,6 @@
 //! A request as the admin API shows it. Kept apart from the record, so that the API changes only on purpose.
 
+use super::time::Time;
 use crate::billing::{LedgerEntryView, RequestRecord};
 use cluster_protocol::{FinishReason, PrefillPath};
 use serde::{Deserialize, Serialize};
@@ -53,10 +54,10 @@ pub struct RequestView {
     pub input_tokens: u64,
     /// Of the answer, counted by the engine.
     pub output_tokens: u64,
-    /// When its head was read, µs since 1970.
-    pub accepted_at_us: i64,
-    /// When it was settled, µs since 1970.
-    pub settled_at_us: Option<i64>,
+    /// When it was accepted.
+    pub accepted_at: Time,
+    /// When it was settled; absent while open.
+    pub settled_at: Option<Time>,
     /// To the first token.
     pub ttft_ms: Option<u64>,
     /// To the last.
@@ -128,8 +129,8 @@ pub struct LedgerEntry {
     pub output_picousd_per_token: i64,
     /// Where the prices come from.
     pub price_source: String,
-    /// When, µs since 1970.
-    pub created_at_us: i64,
+    /// When it was written.
+    pub created_at: Time,
 }
 
 impl From<RequestRecord> for RequestView {
@@ -149,8 +150,8 @@ impl From<RequestRecord> for RequestView {
             finish: detail.finish.as_ref().map(|reason| finish_name(reason).to_owned()),
             input_tokens: record.input_tokens,
             output_tokens: record.output_tokens,
-            accepted_at_us: record.accepted_at_us,
-            settled_at_us: record.settled_at_us,
+            accepted_at: Time(record.accepted_at),
+            settled_at: record.settled_at.map(Time),
             ttft_ms: detail.ttft_ms,
             latency_ms: detail.latency_ms,
             attempt: detail.attempt,
@@ -202,7 +203,7 @@ impl From<LedgerEntryView> for LedgerEntry {
             input_picousd_per_token: entry.price.input.0,
             output_picousd_per_token: entry.price.output.0,
             price_source: entry.price.source,
-            created_at_us: entry.created_at_us,
+            created_at: Time(entry.created_at),
         }
     }
 }

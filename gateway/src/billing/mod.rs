@@ -7,6 +7,7 @@ mod rating;
 mod record;
 mod recovery;
 mod settle;
+mod usage;
 
 use crate::auth::Principal;
 use crate::catalog::Price;
@@ -16,12 +17,13 @@ use crate::inference::{Dialect, Usage};
 use crate::money::Nanousd;
 use serde::Serialize;
 
-pub use crate::store::OpenRow;
+pub use crate::store::{OpenRow, RequestFilter, RequestListRow};
 pub use open::{note_worker, open_request};
 pub use rating::rate;
-pub use record::{balance, request_record};
+pub use record::{balance, request_record, request_record_of, requests};
 pub use recovery::{admitted_since, expired_requests, open_requests, renew_leases};
 pub use settle::{Settled, settle};
+pub use usage::{Bucket, Group, Grouping, Sums, UsageOf, UsagePage, usage};
 
 /// What is made durable before a request's first byte leaves.
 #[derive(Debug, Clone)]
@@ -53,7 +55,7 @@ pub struct OpenRequest {
 }
 
 /// How a request ended. Each has exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A complete answer.
@@ -146,9 +148,9 @@ pub struct RequestRecord {
     /// Counted by the engine.
     pub output_tokens: u64,
     /// When its head was read, µs since 1970.
-    pub accepted_at_us: Micros,
+    pub accepted_at: Micros,
     /// When it was settled, µs since 1970.
-    pub settled_at_us: Option<Micros>,
+    pub settled_at: Option<Micros>,
     /// Worker path, stages, finish.
     pub detail: Detail,
     /// Its line of the ledger.
@@ -165,7 +167,7 @@ pub struct LedgerEntryView {
     /// The prices it was rated with.
     pub price: Price,
     /// When, µs since 1970.
-    pub created_at_us: Micros,
+    pub created_at: Micros,
 }
 
 /// The ledger entry that settles a request.
@@ -175,3 +177,5 @@ const INFERENCE: &str = "inference";
 mod history;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod usage_history;

@@ -7,7 +7,7 @@ use crate::id::RequestId;
 use crate::store::{AdmittedRow, OpenRow, Store};
 
 /// Between a request's head, when its id is made, and its body's end, when it is accepted; more than any limit allows.
-const LONGEST_BODY_US: Micros = 600_000_000;
+pub(super) const LONGEST_BODY_US: Micros = 600_000_000;
 
 /// Requests that `gateway_id` left open, oldest first. A bounded batch: ask again after the last one until it is empty.
 /// At start, before the first request, these are all from before a crash.

@@ -72,10 +72,10 @@ async fn a_settled_request_shows_its_tokens_path_and_ledger_entry() {
         assert_eq!((record.model_asked.as_str(), record.model.as_str()), ("amazon.nova-micro-v1:0", "smollm2"));
         assert_eq!((record.state.as_str(), record.outcome.as_deref()), ("settled", Some("completed")));
         assert_eq!((record.input_tokens, record.output_tokens), (10, 3));
-        assert_eq!((record.accepted_at_us, record.settled_at_us), (1_000, Some(2_000)));
+        assert_eq!((record.accepted_at, record.settled_at), (1_000, Some(2_000)));
         assert_eq!((record.dialect.as_str(), record.detail), ("bedrock_converse", detail));
         let entry = record.ledger_entry.unwrap();
-        assert_eq!((entry.amount_nanousd, entry.price, entry.created_at_us), (Nanousd(1_320), price(), 2_000));
+        assert_eq!((entry.amount_nanousd, entry.price, entry.created_at), (Nanousd(1_320), price(), 2_000));
     })
     .await;
 }

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod audit;
+mod client;
 mod secrets;
 mod show;
 
@@ -52,6 +54,9 @@ enum Command {
     /// Looks at requests through the admin API.
     #[command(subcommand)]
     Request(Request),
+    /// Looks at the log of administrators' changes, and checks it.
+    #[command(subcommand)]
+    Audit(audit::Audit),
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,12 +72,8 @@ struct Show {
     /// The admin API's JSON in place of a table.
     #[arg(long)]
     json: bool,
-    /// Where the admin port is.
-    #[arg(long, env = "CAPROCK_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
-    admin_url: String,
-    /// An admin token. From the environment, so that it shows in no list of processes.
-    #[arg(long, env = "CAPROCK_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
-    admin_token: String,
+    #[command(flatten)]
+    connection: client::Connection,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -117,6 +118,7 @@ async fn execute(cli: Cli) -> Result<(), String> {
         Command::Openapi { out } => openapi::write(&out),
         Command::Secrets(command) => secrets::run(&command, &config()?),
         Command::Request(Request::Show(show)) => show::show(show).await,
+        Command::Audit(command) => audit::run(command).await,
     }
 }
 

@@ -1,30 +1,14 @@
 //! `caprock request show`: one request, from the admin API, as a table or JSON.
 
 use super::Show;
-use crate::admin::problem::Problem;
+use super::client::{Client, PATIENCE, segment};
 use crate::admin::view::{PrefillView, RequestView};
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
 use std::io::Write;
-use std::time::Duration;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use tokio::net::TcpStream;
-
-const PATIENCE: Duration = Duration::from_secs(10);
-const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// Fetches and prints.
 pub(super) async fn show(command: Show) -> Result<(), String> {
-    let fetched = tokio::time::timeout(PATIENCE, fetch(&command)).await;
-    let (status, body) = fetched.map_err(|_| format!("{} does not answer", command.admin_url))??;
-    if status != StatusCode::OK {
-        let problem: Option<Problem> = serde_json::from_slice(&body).ok();
-        return Err(problem.map_or_else(|| format!("the admin API answered {status}"), |problem| problem.detail));
-    }
+    let client = Client::new(command.connection)?;
+    let body = client.get(&format!("/admin/v1/requests/{}", segment(&command.id)), PATIENCE).await?;
     let mut out = std::io::stdout().lock();
     let written = if command.json {
         out.write_all(&body).and_then(|()| out.write_all(b"\n"))
@@ -33,39 +17,6 @@ pub(super) async fn show(command: Show) -> Result<(), String> {
         out.write_all(table(&view).as_bytes())
     };
     written.map_err(|error| error.to_string())
-}
-
-async fn fetch(command: &Show) -> Result<(StatusCode, Bytes), String> {
-    let url: Uri = command.admin_url.parse().map_err(|_| format!("`{}` is no URL", command.admin_url))?;
-    let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
-        return Err(format!("`{}`: only http://host:port is supported", command.admin_url));
-    };
-    if !command.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Err(format!("`{}` is no request id", command.id));
-    }
-    let unreachable = |error: &dyn std::fmt::Display| format!("can't reach {}: {error}", command.admin_url);
-
-    let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
-    let stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| unreachable(&error))?;
-    let request = Request::get(format!("/admin/v1/requests/{}", command.id))
-        .header(HOST, authority.as_str())
-        .header(AUTHORIZATION, format!("Bearer {}", command.admin_token))
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| "the admin token can't be sent in a header".to_owned())?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await;
-        Ok((status, body.map_err(|error| unreachable(&error))?.to_bytes()))
-    };
-    tokio::pin!(exchange);
-    tokio::select! {
-        done = &mut exchange => done,
-        // The connection may end first, its reply already read.
-        _ = connection => exchange.await,
-    }
 }
 
 fn table(view: &RequestView) -> String {
@@ -110,8 +61,8 @@ fn table(view: &RequestView) -> String {
         None => rows.push(("ledger entry", "none yet".into())),
     }
     rows.push(("tenant", format!("{}, {}, {}", view.tenant_id, view.project_id, view.key_id)));
-    rows.push(("accepted", date(view.accepted_at_us)));
-    rows.extend(view.settled_at_us.map(|at| ("settled", date(at))));
+    rows.push(("accepted", view.accepted_at.to_string()));
+    rows.extend(view.settled_at.map(|at| ("settled", at.to_string())));
     rows.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect()
 }
 
@@ -135,9 +86,4 @@ fn usd(nanousd: i64) -> String {
     let sign = if nanousd < 0 { "-" } else { "" };
     let amount = nanousd.unsigned_abs();
     format!("{sign}${}.{:09}", amount / 1_000_000_000, amount % 1_000_000_000)
-}
-
-fn date(us: i64) -> String {
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1000);
-    at.ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| us.to_string())
 }

@@ -1,6 +1,7 @@
 //! Whole requests: real store, real limiter, scripted workers over real sockets.
 
 use super::*;
+use crate::audit::Anchor;
 use crate::billing::{self, OpenRequest, RequestRecord};
 use crate::catalog::{self, Price, Snapshot};
 use crate::changes::Feed;
@@ -53,6 +54,7 @@ async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
     let metrics = Metrics::default();
     let app = Arc::new(App {
         changes: Feed::default(),
+        anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone()).unwrap(),
         catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
         limiter: Limiter::local(Clock::System),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),

@@ -120,10 +120,13 @@ impl Secrets {
         self.master_keys.current()
     }
 
-    /// Keys the seals of the audit log that the master key of `version` makes. `None` for a version that this gateway does
-    /// not have.
-    pub fn audit_key(&self, version: u8) -> Option<[u8; 32]> {
-        Some(blake3::derive_key("caprock audit seal v1", &self.master_keys.get(version)?.0))
+    /// Key the seals of the audit log, by version; the last one is current.
+    pub fn audit_keys(&self) -> Vec<(u32, [u8; 32])> {
+        let key = |secret: &Secret| blake3::derive_key("caprock audit seal v1", &secret.0);
+        let mut keys: Vec<_> = self.master_keys.all().map(|(version, secret)| (version.into(), key(secret))).collect();
+        let current = u32::from(self.master_keys.current());
+        keys.sort_by_key(|(version, _)| *version == current);
+        keys
     }
 
     /// HMAC-SHA256 of a credential under the pepper of `version`; `id` has a fixed length, so the two can't run into

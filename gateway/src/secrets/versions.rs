@@ -100,6 +100,12 @@ impl Versions {
         Ok(Versions { name: source.name, all, current, current_secret, pinned: pinned.is_some() })
     }
 
+    /// All that are loaded, lowest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u8, &Secret)> {
+        self.all.iter().map(|(version, found)| (*version, &found.secret))
+    }
+
+    /// One of them, if it is loaded.
     pub(super) fn get(&self, version: u8) -> Option<&Secret> {
         self.all.get(&version).map(|version| &version.secret)
     }

@@ -213,9 +213,10 @@ async fn operators_have_their_port() {
         (StatusCode::NOT_FOUND, &"application/problem+json".parse().unwrap())
     );
     assert_eq!(unknown.json()["type"], "urn:caprock:problem:not_found");
-    for wrong in [None, Some("Bearer ckadm_wrong"), Some(gateway.key().as_str())] {
+    for wrong in [None, Some("Bearer ckadm_wrong"), Some("Bearer ck_wrong")] {
         assert_eq!(gateway.ask_admin(path, wrong).await.status, StatusCode::UNAUTHORIZED);
     }
+    assert_eq!(gateway.ask_admin(path, Some(&gateway.key())).await.status, StatusCode::FORBIDDEN);
     assert_eq!(gateway.ask_admin("/openapi.json", None).await.json()["info"]["title"], "Caprock admin API");
     let metrics = gateway.ask_admin("/metrics", None).await.body;
     let metrics = String::from_utf8_lossy(&metrics).into_owned();
@@ -234,6 +235,40 @@ async fn it_drains_and_ends_when_told_to() {
     gateway.shutdown.drain.cancel();
     timeout(BOUND, gateway.running).await.expect("still running").unwrap().unwrap();
     assert!(TcpStream::connect(gateway.addresses.data).await.is_err(), "still listening");
+}
+
+#[tokio::test]
+async fn what_it_saw_of_the_audit_log_is_kept_when_it_ends() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.get("/healthz", None).await.body, "ok\n");
+    gateway.shutdown.drain.cancel();
+    timeout(BOUND, gateway.running).await.expect("still running").unwrap().unwrap();
+    let anchor = std::fs::read(gateway._dir.path().join("audit.anchor")).unwrap();
+    let anchor: Value = serde_json::from_slice(&anchor).unwrap();
+    assert!(anchor["seq"].as_i64() > Some(0) && anchor["digest"].as_str().unwrap().len() == 64, "{anchor}");
+}
+
+#[tokio::test]
+async fn with_a_database_behind_its_anchor_it_starts_and_says_so() {
+    let gateway = Gateway::start_with(|config| {
+        let anchor = serde_json::json!({"seq": 999, "digest": "0".repeat(64)});
+        std::fs::write(config.gateway.state_dir.join("audit.anchor"), anchor.to_string()).unwrap();
+    })
+    .await;
+    let token = format!("Bearer {}", gateway.credentials["CAPROCK_ADMIN_TOKEN"]);
+    let counted = async {
+        loop {
+            let metrics = gateway.ask_admin("/metrics", None).await.body;
+            if String::from_utf8_lossy(&metrics).contains("caprock_audit_anchor_contradictions_total 1") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(BOUND, counted).await.expect("not counted");
+    let found = gateway.ask_admin("/admin/v1/audit-log/verification", Some(&token)).await.json();
+    assert_eq!((&found["first_bad"]["kind"], &found["anchor"]["seq"]), (&"cut_off".into(), &999.into()));
+    assert_eq!(gateway.get("/healthz", None).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -127,8 +127,27 @@ pub(super) fn classify(error: sqlx::Error) -> Error {
             let text = "The service is overloaded. Try again shortly.";
             Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(1)).caused_by(error)
         }
+        _ if is_too_large(&error) => {
+            let text = "A sum is too large to be told. Ask for less at once.";
+            Error::new(ErrorKind::Invalid, text).caused_by(error)
+        }
+        _ if is_too_slow(&error) => {
+            let text = "The database did not answer in time. Ask for less at once, or try again later.";
+            Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(10)).caused_by(error)
+        }
         _ => Error::internal(error),
     }
+}
+
+/// A sum beyond 64 bits: PostgreSQL has a code for it, SQLite only words.
+fn is_too_large(error: &sqlx::Error) -> bool {
+    let Some(error) = error.as_database_error() else { return false };
+    error.code().as_deref() == Some("22003") || error.message() == "integer overflow"
+}
+
+/// PostgreSQL's `statement_timeout`; SQLite has none.
+fn is_too_slow(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014")
 }
 
 fn bad_url(text: &str) -> Error {

@@ -27,14 +27,17 @@ macro_rules! on {
 
 mod alone;
 mod audit;
+mod audit_entries;
 mod columns;
 mod dialect;
 mod door;
 mod keys;
 mod ledger;
+mod request_list;
 mod requests;
 mod schema;
 mod tenants;
+mod usage;
 
 #[cfg(test)]
 mod contract;
@@ -43,10 +46,13 @@ pub(crate) mod testing;
 
 pub use alone::ExclusiveLock;
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
+pub use audit_entries::{AuditEndRow, AuditFilter, AuditRow};
 pub(crate) use columns::count;
 pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
+pub use request_list::{RequestFilter, RequestListRow};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};
 pub use tenants::{LimitColumns, ProjectRow, TenantFilter, TenantRow};
+pub use usage::{UsageFilter, UsageGroup, UsageRow};

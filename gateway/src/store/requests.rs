@@ -229,9 +229,9 @@ impl Store {
         .await
     }
 
-    /// For the operator, who sees all tenants.
-    pub async fn request(&self, id: &RequestId) -> Result<Option<RequestRow>> {
-        let id = id.clone();
+    /// One with all that is known of it. `None` for the tenant: for the operator, who sees all tenants.
+    pub async fn request(&self, tenant: Option<&TenantId>, id: &RequestId) -> Result<Option<RequestRow>> {
+        let (tenant, id) = (tenant.cloned(), id.clone());
         self.detached(move |db| async move {
             on!(db.read(), c => query_as(
                 "SELECT r.id, r.tenant_id, r.project_id, r.key_id, r.dialect, r.model_asked, r.model, r.state,
@@ -244,8 +244,8 @@ impl Store {
                  FROM requests r
                  LEFT JOIN usage_records u ON u.request_id = r.id
                  LEFT JOIN ledger_entries e ON e.request_id = r.id AND e.kind = 'inference'
-                 WHERE r.id = $1",
-                [id],
+                 WHERE r.id = $1 AND (CAST($2 AS TEXT) IS NULL OR r.tenant_id = $2)",
+                [id, tenant],
             ).fetch_optional(c).await)
         })
         .await

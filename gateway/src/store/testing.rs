@@ -1,6 +1,6 @@
 //! Databases for tests: a SQLite file or a PostgreSQL database of their own, gone at the end.
 
-use super::Store;
+use super::{Engine, Store};
 use crate::auth::Principal;
 use crate::config::Config;
 use crate::id::{KeyId, ProjectId, TenantId};
@@ -50,13 +50,13 @@ where
     let url = url.unwrap_or_else(|_| panic!("{POSTGRES_URL} is not set. Run scripts/test, which starts PostgreSQL."));
     let admin = PgConnectOptions::from_str(&url).unwrap();
     let name = format!("caprock_test_{}", uuid::Uuid::new_v4().simple());
-    execute(&admin, format!("CREATE DATABASE {name}")).await;
+    administer(&admin, format!("CREATE DATABASE {name}")).await;
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&dir);
     config.store.url = Some(admin.clone().database(&name).to_url_lossy().into());
     config.store.max_connections = 4;
     let ended = run("PostgreSQL", async move { test(open(config).await).await }).await;
-    execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    administer(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
     ended.unwrap();
 }
 
@@ -66,10 +66,22 @@ async fn run(engine: &str, test: impl Future<Output = ()>) -> Result<(), String>
     ended.map_err(|_| format!("failed on {engine}; the panic is above"))
 }
 
-async fn execute(admin: &PgConnectOptions, sql: String) {
+async fn administer(admin: &PgConnectOptions, sql: String) {
     let mut connection = PgConnection::connect_with(admin).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
+}
+
+/// Statements as somebody else might run them, past the gateway.
+pub(crate) async fn execute(store: &Store, sql: impl Into<String>) {
+    let sql = sql.into();
+    let work = store.detached(move |db| async move {
+        match db.write() {
+            Engine::Sqlite(pool) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.map(drop),
+            Engine::Postgres(pool) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.map(drop),
+        }
+    });
+    work.await.unwrap();
 }
 
 async fn open(config: Config) -> Fixture {

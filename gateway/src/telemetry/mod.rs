@@ -2,7 +2,7 @@
 
 pub mod edge;
 
-use crate::{inference, upstream};
+use crate::{audit, inference, upstream};
 use prometheus_client::registry::Registry;
 use std::sync::{Mutex, PoisonError};
 
@@ -17,6 +17,8 @@ pub struct Metrics {
     pub inference: inference::Metrics,
     /// Workers.
     pub upstream: upstream::Metrics,
+    /// The audit log.
+    pub audit: audit::Metrics,
 }
 
 impl Default for Metrics {
@@ -25,7 +27,8 @@ impl Default for Metrics {
         let edge = edge::Metrics::register(&mut registry);
         let inference = inference::Metrics::register(&mut registry);
         let upstream = upstream::Metrics::register(&mut registry);
-        Metrics { registry: Mutex::new(registry), edge, inference, upstream }
+        let audit = audit::Metrics::register(&mut registry);
+        Metrics { registry: Mutex::new(registry), edge, inference, upstream, audit }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every method of the store promises, on both engines.
 
 mod audit;
+mod lists;
 mod owners;
 mod requests;
 mod whole;
@@ -56,15 +57,18 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 12] = [
     include_str!("../alone.rs"),
     include_str!("../audit.rs"),
+    include_str!("../audit_entries.rs"),
     include_str!("../door.rs"),
     include_str!("../keys.rs"),
     include_str!("../ledger.rs"),
+    include_str!("../request_list.rs"),
     include_str!("../requests.rs"),
     include_str!("../schema.rs"),
     include_str!("../tenants.rs"),
+    include_str!("../usage.rs"),
     include_str!("../dialect.rs"),
 ];
 
@@ -72,6 +76,7 @@ const SOURCES: [&str; 9] = [
 fn every_method_is_called_here() {
     let tests = [
         include_str!("audit.rs"),
+        include_str!("lists.rs"),
         include_str!("owners.rs"),
         include_str!("requests.rs"),
         include_str!("whole.rs"),

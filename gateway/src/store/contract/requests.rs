@@ -9,13 +9,13 @@ use crate::money::Nanousd;
 use crate::store::testing::{Fixture, on_both_engines, principal};
 use crate::store::*;
 
-async fn opened(store: &Store, new: NewRequest) -> RequestId {
+pub(super) async fn opened(store: &Store, new: NewRequest) -> RequestId {
     let id = new.id.clone();
     assert!(store.request_open(new).await.unwrap());
     id
 }
 
-async fn settle(store: &Store, id: &RequestId) -> Option<SettledRow> {
+pub(super) async fn settle(store: &Store, id: &RequestId) -> Option<SettledRow> {
     let id = id.clone();
     let work = store.transaction(move |tx| {
         Box::pin(async move {
@@ -67,7 +67,7 @@ async fn a_request_is_opened_once_and_only_for_a_project_of_its_tenant() {
         let mixed = NewRequest { id: RequestId::new(), project_id: other.project, ..new.clone() };
         assert!(!store.request_open(mixed).await.unwrap());
 
-        let row = store.request(&new.id).await.unwrap().unwrap();
+        let row = store.request(None, &new.id).await.unwrap().unwrap();
         assert_eq!((&row.tenant_id, &row.project_id, &row.key_id), (&who.tenant, &who.project, &who.key));
         assert_eq!(
             (row.dialect.as_str(), row.model_asked.as_str(), row.model.as_str()),
@@ -76,7 +76,7 @@ async fn a_request_is_opened_once_and_only_for_a_project_of_its_tenant() {
         assert_eq!((row.state.as_str(), row.outcome, row.detail, row.settled_at), ("open", None, None, None));
         assert_eq!((row.input_tokens, row.output_tokens, row.accepted_at, row.attempt), (7, 0, 50, 0));
         assert_eq!((row.decode_worker, row.entry_id), (None, None));
-        assert_eq!(store.request(&RequestId::new()).await.unwrap(), None);
+        assert_eq!(store.request(None, &RequestId::new()).await.unwrap(), None);
     })
     .await;
 }
@@ -89,7 +89,7 @@ async fn a_worker_is_noted_while_open_and_never_an_earlier_attempt() {
         assert!(store.request_note_worker(&id, "decode-1", 1).await.unwrap());
         assert!(store.request_note_worker(&id, "decode-2", 2).await.unwrap());
         assert!(!store.request_note_worker(&id, "decode-1", 1).await.unwrap());
-        let row = store.request(&id).await.unwrap().unwrap();
+        let row = store.request(None, &id).await.unwrap().unwrap();
         assert_eq!((row.decode_worker.as_deref(), row.attempt), (Some("decode-2"), 2));
         settle(&store, &id).await.unwrap();
         assert!(!store.request_note_worker(&id, "decode-3", 3).await.unwrap());
@@ -212,7 +212,7 @@ async fn a_request_is_settled_by_exactly_one_of_many() {
         };
         assert_eq!(won, [expected]);
 
-        let row = store.request(&id).await.unwrap().unwrap();
+        let row = store.request(None, &id).await.unwrap().unwrap();
         assert_eq!(
             (row.state.as_str(), row.outcome.as_deref(), row.settled_at),
             ("settled", Some("completed"), Some(60))
@@ -249,7 +249,7 @@ async fn a_second_record_or_entry_for_a_request_is_refused_and_undoes_its_transa
             })
         });
         assert_eq!(work.await.unwrap_err().kind, ErrorKind::Conflict);
-        assert_eq!(store.request(&second).await.unwrap().unwrap().state, "open");
+        assert_eq!(store.request(None, &second).await.unwrap().unwrap().state, "open");
 
         let asked = first.clone();
         let work = store.transaction(move |tx| {

@@ -99,7 +99,7 @@ async fn an_old_a_newer_and_another_schema_are_refused_with_what_to_do() {
         let text = change("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 1").await;
         assert!(text.contains("newer version"), "{text}");
         assert_eq!(store.migrate().await.unwrap_err().kind, ErrorKind::Conflict);
-        let text = change("UPDATE _sqlx_migrations SET version = 1, checksum = ''").await;
+        let text = change("UPDATE _sqlx_migrations SET version = 1, checksum = '' WHERE version = 9999").await;
         assert!(text.contains("another build"), "{text}");
         let text = change("DELETE FROM _sqlx_migrations").await;
         assert!(text.contains("caprock migrate"), "{text}");

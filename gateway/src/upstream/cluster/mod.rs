@@ -29,11 +29,12 @@ pub use failure::Failure;
 pub use open::{Attempt, Job};
 pub use stream::{Frame, TokenStream};
 
+use crate::clock::Micros;
 use crate::config;
 use crate::prompt::ModelText;
 use crate::upstream::Metrics;
 use arc_swap::ArcSwapOption;
-use cluster_protocol::{Fingerprint, Role};
+use cluster_protocol::{Fingerprint, Role, WorkerInfo};
 use connection::Connection;
 pub(crate) use connection::{Deadlines, Peer};
 use failure::LinkError;
@@ -76,10 +77,16 @@ pub struct WorkerStatus {
     pub worker: String,
     /// As configured.
     pub role: Role,
+    /// Where it is reached, as configured.
+    pub address: String,
     /// Why it is down; `None` while it is healthy.
     pub down: Option<String>,
-    /// Start of its engine, µs since 1970; 0 while it is down.
-    pub epoch: u64,
+    /// Since when it is healthy, or down; µs since 1970.
+    pub since: Micros,
+    /// Why it was last taken for down, and when.
+    pub last_error: Option<(String, Micros)>,
+    /// What it says of itself; `None` while it is down.
+    pub info: Option<Box<WorkerInfo>>,
     /// Requests that this gateway has on it.
     pub in_flight: u32,
 }
@@ -123,7 +130,7 @@ impl Cluster {
 
     /// Most tokens of prompt and answer together that every healthy decode worker takes; `None` while there is none.
     pub fn context_tokens(&self) -> Option<u32> {
-        let longest = |info: cluster_protocol::WorkerInfo| info.context_tokens.min(info.cells);
+        let longest = |info: WorkerInfo| info.context_tokens.min(info.cells);
         self.decode.iter().filter_map(|worker| worker.info()).map(longest).min()
     }
 
@@ -133,16 +140,20 @@ impl Cluster {
     }
 
     fn status_of(&self, worker: &Worker) -> WorkerStatus {
-        let (down, epoch) = match worker.state() {
-            State::Down(reason) => (Some(reason), 0),
-            State::Healthy(info) => (None, info.epoch),
+        let known = worker.known();
+        let (down, info) = match known.state {
+            State::Down(reason) => (Some(reason), None),
+            State::Healthy(info) => (None, Some(info)),
         };
         WorkerStatus {
             cluster: self.name.clone(),
             worker: worker.id.clone(),
             role: worker.role,
+            address: worker.address().to_owned(),
             down,
-            epoch,
+            since: known.since,
+            last_error: known.last_error,
+            info,
             in_flight: worker.in_flight(),
         }
     }

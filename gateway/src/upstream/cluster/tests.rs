@@ -236,12 +236,12 @@ async fn a_restarted_worker_is_used_again_in_its_new_epoch() {
     let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
     cluster.watch(&tasks, &stopping);
     assert_eq!(read(open(&cluster).await.unwrap()).await.0, "hello");
-    assert_eq!(cluster.status()[0].epoch, 1);
+    assert_eq!(cluster.status()[0].info.as_ref().unwrap().epoch, 1);
 
     worker.kill().await;
     let again = FakeWorker::start_at(address, "decode-1", Role::Decode, 2).await;
     assert_eq!(read(open(&cluster).await.unwrap()).await.0, "hello");
-    assert_eq!(cluster.status()[0].epoch, 2);
+    assert_eq!(cluster.status()[0].info.as_ref().unwrap().epoch, 2);
     assert_eq!(again.seen().generates().len(), 1);
     stopping.cancel();
     tasks.close();

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Peer};
 use super::failure::LinkError;
+use crate::clock::{Clock, Micros};
 use crate::config;
 use cluster_protocol::{Role, WorkerInfo};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,11 +22,21 @@ pub(crate) struct Worker {
     /// What it is configured as here, which decides what it is asked for.
     pub(crate) role: Role,
     address: String,
-    state: Mutex<State>,
+    known: Mutex<Known>,
     in_flight: AtomicU32,
     idle: Mutex<Vec<Connection>>,
     /// Asks the probe not to wait for its turn.
     pub(super) suspected: Notify,
+}
+
+/// What is known of a worker's health.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) state: State,
+    /// When it became healthy, or stopped being so; µs since 1970.
+    pub(crate) since: Micros,
+    /// Why it was last taken for down, and when.
+    pub(crate) last_error: Option<(String, Micros)>,
 }
 
 /// Whether a worker may be asked.
@@ -43,27 +54,36 @@ impl Worker {
             id: worker.id.clone(),
             role,
             address: worker.address.clone(),
-            state: Mutex::new(State::Down("not reached yet".into())),
+            known: Mutex::new(Known {
+                state: State::Down("not reached yet".into()),
+                since: Clock::System.now(),
+                last_error: None,
+            }),
             in_flight: AtomicU32::new(0),
             idle: Mutex::new(Vec::new()),
             suspected: Notify::new(),
         }
     }
 
-    pub(crate) fn state(&self) -> State {
-        locked(&self.state).clone()
+    pub(crate) fn known(&self) -> Known {
+        locked(&self.known).clone()
+    }
+
+    /// Where it is reached.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// What it last said of itself, while it is healthy.
     pub(crate) fn info(&self) -> Option<WorkerInfo> {
-        match &*locked(&self.state) {
+        match &locked(&self.known).state {
             State::Healthy(info) => Some((**info).clone()),
             State::Down(_) => None,
         }
     }
 
     pub(crate) fn is_healthy(&self) -> bool {
-        matches!(&*locked(&self.state), State::Healthy(_))
+        matches!(&locked(&self.known).state, State::Healthy(_))
     }
 
     /// Requests that this gateway has on it.
@@ -108,24 +128,29 @@ impl Worker {
 
     /// Notes a handshake that went well. Connections to an earlier epoch are closed: their engine is gone.
     pub(super) fn mark_healthy(&self, info: WorkerInfo) {
-        let mut state = locked(&self.state);
-        match &*state {
-            State::Healthy(known) if known.epoch == info.epoch => {}
+        let mut known = locked(&self.known);
+        if let State::Down(_) = &known.state {
+            known.since = Clock::System.now();
+        }
+        match &known.state {
+            State::Healthy(before) if before.epoch == info.epoch => {}
             State::Healthy(_) | State::Down(_) => {
                 tracing::info!(worker = %self.id, epoch = info.epoch, engine = %info.engine, "worker is up");
                 locked(&self.idle).retain(|connection| connection.info().epoch == info.epoch);
             }
         }
-        *state = State::Healthy(Box::new(info));
+        known.state = State::Healthy(Box::new(info));
     }
 
     /// Notes that it can't be asked, and closes what is idle.
     pub(super) fn mark_down(&self, reason: &LinkError) {
-        let mut state = locked(&self.state);
-        if let State::Healthy(_) = &*state {
+        let (mut known, now) = (locked(&self.known), Clock::System.now());
+        if let State::Healthy(_) = &known.state {
             tracing::warn!(worker = %self.id, %reason, "worker is down");
+            known.since = now;
         }
-        *state = State::Down(reason.to_string());
+        known.last_error = Some((reason.to_string(), now));
+        known.state = State::Down(reason.to_string());
         locked(&self.idle).clear();
     }
 
