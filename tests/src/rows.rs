@@ -40,10 +40,8 @@ impl Books {
 
     /// The rows of one table, those in which `column` is `value` if that is asked for, in an order of their own.
     pub async fn rows_of(&mut self, table: &str, columns: &[String], only: Option<(&str, &str)>) -> Vec<String> {
-        let parts: Vec<String> = columns
-            .iter()
-            .map(|column| format!("'{column}=' || COALESCE(CAST(\"{column}\" AS TEXT), '-')"))
-            .collect();
+        let parts: Vec<String> =
+            columns.iter().map(|column| format!("'{column}=' || COALESCE(CAST(\"{column}\" AS TEXT), '-')")).collect();
         let condition = only.map_or(String::new(), |(column, _)| format!(" WHERE \"{column}\" = $1"));
         // Names come from the database's own list, and values are bound.
         let sql = format!("SELECT {} FROM \"{table}\"{condition} ORDER BY 1", parts.join(" || ' ' || "));

@@ -8,7 +8,13 @@ const SCOPE: &str = "us-east-1/bedrock/aws4_request";
 
 /// The headers that a request must be sent with: names and values. `path` has no query, and only characters that need no
 /// encoding.
-pub fn sign(access_key: (&str, &str), method: &str, host: &str, path: &str, body: &[u8]) -> [(&'static str, String); 2] {
+pub fn sign(
+    access_key: (&str, &str),
+    method: &str,
+    host: &str,
+    path: &str,
+    body: &[u8],
+) -> [(&'static str, String); 2] {
     let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
     let date = time::OffsetDateTime::now_utc().format(&format).unwrap();
     let (id, secret) = access_key;

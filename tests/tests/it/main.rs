@@ -6,6 +6,7 @@ mod crash;
 mod errors;
 mod handoff;
 mod handoff_faults;
+mod isolation;
 mod openai;
 mod openapi;
 mod ports;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What a call is sent with.
 #[derive(Debug, Clone)]
-pub enum Credential {
+pub(super) enum Credential {
     /// Nothing.
     None,
     /// An `Authorization` header as it is.
@@ -23,33 +23,33 @@ pub enum Credential {
 
 /// A caller.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(super) struct Caller {
     /// For messages.
-    pub name: String,
+    pub(super) name: String,
     /// What it sends.
-    pub credential: Credential,
+    pub(super) credential: Credential,
     /// Whom it is known as; `None`: nobody.
-    pub known: Option<Known>,
+    pub(super) known: Option<Known>,
 }
 
 /// A known caller, and what its credential is narrowed to.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub(super) struct Known {
     /// Its role.
-    pub role: &'static str,
+    pub(super) role: &'static str,
     /// Its scope's operations.
-    pub operations: Vec<&'static str>,
+    pub(super) operations: Vec<&'static str>,
     /// Its scope's dialects, if it is narrowed to any.
-    pub dialects: Option<Vec<&'static str>>,
+    pub(super) dialects: Option<Vec<&'static str>>,
     /// Whether its scope includes the model that is asked for.
-    pub has_model: bool,
+    pub(super) has_model: bool,
     /// Whether its scope includes the address that it calls from.
-    pub is_in_range: bool,
+    pub(super) is_in_range: bool,
 }
 
 /// Where a call arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
+pub(super) enum Port {
     /// The one that an API is made for.
     Own,
     /// For the admin API, that of callers.
@@ -58,7 +58,7 @@ pub enum Port {
 
 /// What must become of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
+pub(super) enum Expected {
     /// 2xx
     Success,
     /// 401, or 403 in Bedrock's words.
@@ -69,6 +69,19 @@ pub enum Expected {
     NotFound,
 }
 
+impl Credential {
+    /// What of it nobody else may know; none where there is nothing to know.
+    pub(super) fn secret(&self) -> Option<String> {
+        let text = match self {
+            Credential::None => return None,
+            Credential::Authorization(text) => text.split_once(' ').map_or(text.as_str(), |(_, token)| token),
+            Credential::ApiKeyHeader(text) | Credential::Signature(_, text) => text,
+        };
+        // Shorter ones are no secrets: "nonsense".
+        (text.len() >= 20).then(|| text.to_owned())
+    }
+}
+
 impl Caller {
     /// Nobody.
     fn unknown(name: &str, credential: Credential) -> Caller {
@@ -76,24 +89,18 @@ impl Caller {
     }
 
     /// With a bearer token, known as `role` with all operations.
-    pub fn bearer(name: &str, role: &'static str, token: &str) -> Caller {
-        let known = Known {
-            role,
-            operations: OPERATIONS.into(),
-            dialects: None,
-            has_model: true,
-            is_in_range: true,
-        };
+    pub(super) fn bearer(name: &str, role: &'static str, token: &str) -> Caller {
+        let known = Known { role, operations: OPERATIONS.into(), dialects: None, has_model: true, is_in_range: true };
         Caller { name: name.into(), credential: bearer(token), known: Some(known) }
     }
 
     /// Whether it is an operator.
-    pub fn is_operator(&self) -> bool {
+    pub(super) fn is_operator(&self) -> bool {
         self.known.as_ref().is_some_and(|known| known.role.starts_with("platform_"))
     }
 
     /// What must become of its call about its own tenant's things.
-    pub fn expected(&self, row: &Row, port: Port) -> Expected {
+    pub(super) fn expected(&self, row: &Row, port: Port) -> Expected {
         let Some(permission) = row.permission else { return Expected::Success };
         if port == Port::Data && row.caller == For::Operators {
             return Expected::NotFound; // for everybody: it isn't there
@@ -129,7 +136,7 @@ fn bearer(token: &str) -> Credential {
 }
 
 /// Credentials that are none, or none any more.
-pub async fn strangers(operator: &Admin, a: &Side, operators_token: &str) -> Vec<Caller> {
+pub(super) async fn strangers(operator: &Admin, a: &Side, operators_token: &str) -> Vec<Caller> {
     let tenant = &a.things.tenant;
     let key = &a.owner.secret;
     let owner = |project: &str, name: &str| of_role("tenant_owner", project, name);
@@ -169,9 +176,8 @@ pub async fn strangers(operator: &Admin, a: &Side, operators_token: &str) -> Vec
 
     tokio::time::sleep(Duration::from_millis(1600)).await; // until what expires soon has
 
-    let signature = |made: &caprock_tests::admin::Made| {
-        Credential::Signature(made.access_key_id.clone(), made.secret.clone())
-    };
+    let signature =
+        |made: &caprock_tests::admin::Made| Credential::Signature(made.access_key_id.clone(), made.secret.clone());
     let good = operator.access_key(tenant, &owner(project, "good")).await;
     let all = [
         ("nobody", Credential::None),
@@ -204,7 +210,7 @@ pub async fn strangers(operator: &Admin, a: &Side, operators_token: &str) -> Vec
 }
 
 /// A tenant's callers and operators, with each role, and with each operation missing from its scope.
-pub async fn known(operator: &Admin, a: &Side, operators_token: &str) -> Vec<Caller> {
+pub(super) async fn known(operator: &Admin, a: &Side, operators_token: &str) -> Vec<Caller> {
     let tenant = &a.things.tenant;
     let mut callers = Vec::new();
     for role in TENANT_ROLES {

@@ -49,7 +49,7 @@ fn extras(suite: &Suite) -> Vec<(&'static str, Value)> {
 }
 
 /// Tries an operation's body with each of them that it does not describe, at the top and in every object inside.
-pub async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>) {
+pub(super) async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>) {
     let Some(body) = row.body.filter(|_| row.api == Api::Admin) else { return };
     let caller = match row.caller {
         For::Operators => Caller::bearer("an operator", "platform_admin", suite.stack.gateway.admin_token()),
@@ -59,7 +59,14 @@ pub async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>) {
     let described: Vec<String> = operation.request_bodies().iter().flat_map(|body| body.fields()).collect();
     assert!(!described.is_empty(), "{} describes no field of its body", row.id);
     let objects: Vec<String> = std::iter::once(String::new())
-        .chain(valid.as_object().unwrap().iter().filter(|(_, value)| value.is_object()).map(|(name, _)| format!("/{name}")))
+        .chain(
+            valid
+                .as_object()
+                .unwrap()
+                .iter()
+                .filter(|(_, value)| value.is_object())
+                .map(|(name, _)| format!("/{name}")),
+        )
         .collect();
     for (field, value) in extras(suite) {
         for object in &objects {

@@ -12,7 +12,7 @@ use serde_json::Value;
 const TRIES: usize = 3;
 
 /// Tries one operation with tenant B's identifiers in every place, as A's owner and as an operator.
-pub async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>, port: Port) {
+pub(super) async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>, port: Port) {
     let owner = Caller::bearer("A's owner", "tenant_owner", &suite.a.owner.secret);
     let token = suite.stack.gateway.admin_token();
     let operator = Caller::bearer("an operator", "platform_admin", token);
@@ -44,11 +44,17 @@ async fn must_be_alike(suite: &Suite, caller: &Caller, port: Port, asks: (&Ask, 
     let (foreign, never) = compare(suite, caller, port, asks.0, asks.1).await;
     let (method, path) = (&asks.0.method, &asks.0.path);
     if let Some(never) = never {
-        suite.note(format!("{what} as {} ({port:?} port), {method} {path}: told apart:\n  {foreign:?}\n  {never:?}", caller.name));
+        suite.note(format!(
+            "{what} as {} ({port:?} port), {method} {path}: told apart:\n  {foreign:?}\n  {never:?}",
+            caller.name
+        ));
     }
     if !allowed.contains(&foreign.status) {
         let Reply { status, body, .. } = foreign;
-        suite.note(format!("{what} as {} ({port:?} port), {method} {path}: {status}, not one of {allowed:?}: {body}", caller.name));
+        suite.note(format!(
+            "{what} as {} ({port:?} port), {method} {path}: {status}, not one of {allowed:?}: {body}",
+            caller.name
+        ));
     }
 }
 
@@ -104,7 +110,8 @@ async fn in_path(suite: &Suite, row: &Row, operation: &Operation<'_>, port: Port
             };
             // A's owner may not do it to A either: that it is A is all that the reply says.
             let own_but_forbidden = row.caller == For::Operators && names_tenant && *parameter != "tenant_id";
-            let refused = if own_but_forbidden && !caller.is_operator() && port == Port::Own { &[403] } else { refused };
+            let refused =
+                if own_but_forbidden && !caller.is_operator() && port == Port::Own { &[403] } else { refused };
             must_be_alike(suite, caller, port, (&with(foreign), &with(never)), row.id, refused).await;
         }
     }
@@ -116,8 +123,7 @@ async fn in_query(suite: &Suite, row: &Row, operation: &Operation<'_>, port: Por
         return; // what changes something takes no query
     }
     let a = &suite.a.things;
-    let described =
-        operation.parameters().into_iter().filter(|(place, ..)| *place == "query").map(|(_, name, _)| name);
+    let described = operation.parameters().into_iter().filter(|(place, ..)| *place == "query").map(|(_, name, _)| name);
     let mut names: Vec<&str> = described.collect();
     names.extend(["tenant_id", "project_id"].into_iter().filter(|extra| !names.contains(extra)).collect::<Vec<_>>());
     let mut texts: Vec<(String, String)> =

@@ -20,13 +20,14 @@ const TABLE: [(&str, &str, &str); 13] = [
 ];
 
 /// All operations of scopes.
-pub const OPERATIONS: [&str; 4] = ["inference", "control_plane", "read_usage", "administer"];
+pub(super) const OPERATIONS: [&str; 4] = ["inference", "control_plane", "read_usage", "administer"];
 
 /// A tenant's roles.
-pub const TENANT_ROLES: [&str; 4] = ["tenant_owner", "tenant_admin", "tenant_developer", "tenant_billing_viewer"];
+pub(super) const TENANT_ROLES: [&str; 4] =
+    ["tenant_owner", "tenant_admin", "tenant_developer", "tenant_billing_viewer"];
 
 /// Whether a role has a permission.
-pub fn has(role: &str, permission: &str) -> bool {
+pub(super) fn has(role: &str, permission: &str) -> bool {
     let letter = match role {
         "tenant_owner" => 'O',
         "tenant_admin" => 'A',
@@ -40,7 +41,7 @@ pub fn has(role: &str, permission: &str) -> bool {
 }
 
 /// The operation that lets a permission through.
-pub fn operation(permission: &str) -> &'static str {
+pub(super) fn operation(permission: &str) -> &'static str {
     line(permission).2
 }
 

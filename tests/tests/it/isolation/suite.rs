@@ -21,15 +21,15 @@ const SHOWN: usize = 60;
 
 /// The suite's state.
 #[derive(Debug)]
-pub struct Suite {
+pub(super) struct Suite {
     /// The programs.
-    pub stack: Stack,
+    pub(super) stack: Stack,
     /// A platform admin.
-    pub operator: Admin,
+    pub(super) operator: Admin,
     /// The tenant that calls.
-    pub a: Side,
+    pub(super) a: Side,
     /// The tenant that must not be touched, or seen.
-    pub b: Side,
+    pub(super) b: Side,
     http: reqwest::Client,
     documents: [Document; 2],
     canaries: Vec<String>,
@@ -39,37 +39,37 @@ pub struct Suite {
 
 /// A call.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub(super) struct Ask {
     /// `GET` …
-    pub method: Method,
+    pub(super) method: Method,
     /// With ids in it.
-    pub path: String,
+    pub(super) path: String,
     /// Parameters.
-    pub query: Vec<(String, String)>,
+    pub(super) query: Vec<(String, String)>,
     /// JSON.
-    pub body: Option<Value>,
+    pub(super) body: Option<Value>,
     /// Further headers.
-    pub headers: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<(&'static str, String)>,
     /// Which API.
-    pub api: Api,
+    pub(super) api: Api,
     /// What it asks for by name: in a reply this is no news.
-    pub asked: Vec<String>,
+    pub(super) asked: Vec<String>,
 }
 
 /// A reply, without what differs between any two of the same call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub(super) struct Reply {
     /// Status.
-    pub status: u16,
+    pub(super) status: u16,
     /// Names and values, without ids and dates.
-    pub headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
     /// What was asked for, ids of requests and times are replaced.
-    pub body: String,
+    pub(super) body: String,
 }
 
 impl Suite {
     /// Starts all and makes both tenants.
-    pub async fn start(spec: StackSpec) -> Suite {
+    pub(super) async fn start(spec: StackSpec) -> Suite {
         let stack = spec.start().await;
         let token = stack.gateway.admin_token();
         let operator = Admin::new(&stack.gateway.admin_url(), token);
@@ -93,26 +93,23 @@ impl Suite {
     }
 
     /// All operations, each with its row.
-    pub fn operations(&self) -> Vec<(Row, Operation<'_>)> {
+    pub(super) fn operations(&self) -> Vec<(Row, Operation<'_>)> {
         let [inference, admin] = &self.documents;
-        let of = |api: Api, document: &'_ Document| {
-            let rows = TABLE.iter().filter(move |row| row.api == api);
-            rows.map(|row| {
-                let found = document.operations().into_iter().find(|operation| operation.id == row.id);
-                (*row, found.unwrap_or_else(|| panic!("no description has {}", row.id)))
-            })
-            .collect::<Vec<_>>()
+        let of = |row: &Row| {
+            let document = if row.api == Api::Inference { inference } else { admin };
+            let found = document.operations().into_iter().find(|operation| operation.id == row.id);
+            (*row, found.unwrap_or_else(|| panic!("no description has {}", row.id)))
         };
-        of(Api::Inference, inference).into_iter().chain(of(Api::Admin, admin)).collect()
+        TABLE.iter().map(of).collect()
     }
 
     /// Notes what is wrong.
-    pub fn note(&self, finding: String) {
+    pub(super) fn note(&self, finding: String) {
         self.findings.lock().unwrap().push(finding);
     }
 
     /// Fails with what was found in a part, if anything was.
-    pub fn ends(&self, part: &str) {
+    pub(super) fn ends(&self, part: &str) {
         let findings = std::mem::take(&mut *self.findings.lock().unwrap());
         let calls = self.calls.swap(0, Ordering::Relaxed);
         assert!(calls > 0, "{part}: nothing was tried");
@@ -122,16 +119,19 @@ impl Suite {
     }
 
     /// Everything in the database that calls change.
-    pub async fn rows(&self) -> Rows {
+    pub(super) async fn rows(&self) -> Rows {
         self.stack.gateway.books().await.all_rows(&BESIDES).await
     }
 
     /// Sends a call. Whatever a caller that is no operator gets has nothing of tenant B's in it.
-    pub async fn send(&self, caller: &Caller, port: Port, ask: &Ask) -> Reply {
+    pub(super) async fn send(&self, caller: &Caller, port: Port, ask: &Ask) -> Reply {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let gateway = &self.stack.gateway;
         let base = if ask.api == Api::Admin && port == Port::Own { gateway.admin_url() } else { gateway.url() };
-        let mut request = self.http.request(ask.method.clone(), format!("{base}{}", ask.path)).query(&ask.query);
+        // Ids and names, which need no encoding.
+        let query: Vec<String> = ask.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+        let mut request = self.http.request(ask.method.clone(), format!("{base}{}{query}", ask.path));
         let body = ask.body.as_ref().map(|body| serde_json::to_vec(body).unwrap());
         match &caller.credential {
             Credential::None => {}
@@ -183,7 +183,7 @@ impl Suite {
     }
 
     /// Sends a call and checks what became of it.
-    pub async fn expect(&self, caller: &Caller, port: Port, row: &Row, ask: &Ask, expected: Expected) {
+    pub(super) async fn expect(&self, caller: &Caller, port: Port, row: &Row, ask: &Ask, expected: Expected) {
         let reply = self.send(caller, port, ask).await;
         let wanted = match expected {
             Expected::Success => (200..300).contains(&reply.status),
@@ -196,20 +196,23 @@ impl Suite {
         };
         if !wanted {
             let Reply { status, body, .. } = reply;
-            self.note(format!("{} as {} ({port:?} port): expected {expected:?}, got {status} {body}", row.id, caller.name));
+            self.note(format!(
+                "{} as {} ({port:?} port): expected {expected:?}, got {status} {body}",
+                row.id, caller.name
+            ));
         }
     }
 }
 
 impl Ask {
     /// A call of an operation about things, as it should be.
-    pub fn of(row: &Row, operation: &Operation<'_>, things: &Things, unique: &str) -> Ask {
+    pub(super) fn of(row: &Row, operation: &Operation<'_>, things: &Things, unique: &str) -> Ask {
         let value = |parameter: &str| things.in_path(operation.path, parameter).to_owned();
         Ask::at(row, operation, &value, row.body.map(|body| body(things, unique)))
     }
 
     /// A call of an operation with given parameters of its path.
-    pub fn at(row: &Row, operation: &Operation<'_>, value: &dyn Fn(&str) -> String, body: Option<Value>) -> Ask {
+    pub(super) fn at(row: &Row, operation: &Operation<'_>, value: &dyn Fn(&str) -> String, body: Option<Value>) -> Ask {
         let mut path = operation.path.to_owned();
         for (place, name, _) in operation.parameters() {
             if place == "path" {

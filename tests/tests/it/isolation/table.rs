@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// Which description an operation is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
+pub(super) enum Api {
     /// `openapi/inference.json`
     Inference,
     /// `openapi/admin.json`
@@ -17,7 +17,7 @@ pub enum Api {
 
 /// Whom an operation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum For {
+pub(super) enum For {
     /// Whoever reaches the port, without credentials.
     Anyone,
     /// Callers of the data plane, who see OpenAI's errors.
@@ -32,7 +32,7 @@ pub enum For {
 
 /// What a successful call uses up, and therefore is given fresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Victim {
+pub(super) enum Victim {
     /// Nothing.
     None,
     /// The tenant.
@@ -50,23 +50,23 @@ pub enum Victim {
 }
 
 /// A body for things, with a text that no other call has.
-pub type Body = fn(&Things, &str) -> Value;
+pub(super) type Body = fn(&Things, &str) -> Value;
 
 /// An operation.
 #[derive(Clone, Copy)]
-pub struct Row {
+pub(super) struct Row {
     /// Its `operationId`.
-    pub id: &'static str,
+    pub(super) id: &'static str,
     /// Where it is described.
-    pub api: Api,
+    pub(super) api: Api,
     /// Whom it is for.
-    pub caller: For,
+    pub(super) caller: For,
     /// The permission that it takes; none for [`For::Anyone`].
-    pub permission: Option<&'static str>,
+    pub(super) permission: Option<&'static str>,
     /// What it uses up.
-    pub victim: Victim,
+    pub(super) victim: Victim,
     /// Its body, if it takes one.
-    pub body: Option<Body>,
+    pub(super) body: Option<Body>,
 }
 
 impl Row {
@@ -98,13 +98,12 @@ const fn operators(id: &'static str, permission: &'static str) -> Row {
 }
 
 /// All of them.
-pub const TABLE: &[Row] = &[
+pub(super) const TABLE: &[Row] = &[
     open(Api::Inference, "healthz"),
     open(Api::Inference, "readyz"),
     open(Api::Inference, "openapi"),
-    data(For::OpenAi, "chat_completions", "infer").with(|_, _| {
-        json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi." }], "max_tokens": 4 })
-    }),
+    data(For::OpenAi, "chat_completions", "infer")
+        .with(|_, _| json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi." }], "max_tokens": 4 })),
     data(For::OpenAi, "list_models", "read_models"),
     data(For::OpenAi, "get_model", "read_models"),
     data(For::Bedrock, "converse", "infer").with(converse),

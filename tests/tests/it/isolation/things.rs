@@ -8,47 +8,47 @@ use serde_json::{Value, json};
 
 /// What operations are asked about.
 #[derive(Debug, Clone)]
-pub struct Things {
+pub(super) struct Things {
     /// `ten_…`
-    pub tenant: String,
+    pub(super) tenant: String,
     /// `prj_…`
-    pub project: String,
+    pub(super) project: String,
     /// `sva_…`
-    pub service_account: String,
+    pub(super) service_account: String,
     /// `key_…` of an API key.
-    pub api_key: String,
+    pub(super) api_key: String,
     /// `key_…` of an access key.
-    pub access_key: String,
+    pub(super) access_key: String,
     /// `req_…`
-    pub request: String,
+    pub(super) request: String,
     /// `adm_…` of an operator's token; no tenant's.
-    pub token: String,
+    pub(super) token: String,
     /// What the catalog calls a model.
-    pub model: String,
+    pub(super) model: String,
 }
 
 /// A tenant with its owner.
 #[derive(Debug, Clone)]
-pub struct Side {
+pub(super) struct Side {
     /// One of each kind.
-    pub things: Things,
+    pub(super) things: Things,
     /// The owner's API key, with all operations.
-    pub owner: Made,
+    pub(super) owner: Made,
     /// Texts that nobody else may ever see: names, and whatever else was made up for this tenant.
-    pub names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Secrets of its credentials.
-    pub secrets: Vec<String>,
+    pub(super) secrets: Vec<String>,
 }
 
 /// Role and scope of a credential that has all operations.
-pub fn of_role(role: &str, project: &str, name: &str) -> Value {
+pub(super) fn of_role(role: &str, project: &str, name: &str) -> Value {
     let scope = json!({ "operations": super::roles::OPERATIONS });
     json!({ "name": name, "project_id": project, "role": role, "scope": scope })
 }
 
 impl Side {
     /// Makes a tenant and all that it has; every name contains `mark`.
-    pub async fn make(operator: &Admin, client: &Client, mark: &str, token: &str) -> Side {
+    pub(super) async fn make(operator: &Admin, client: &Client, mark: &str, token: &str) -> Side {
         let name = |what: &str| format!("{mark}-{what}");
         let tenant = operator.tenant(&name("tenant")).await;
         let project = operator.project(&tenant, &name("project")).await;
@@ -81,7 +81,7 @@ impl Side {
     }
 
     /// What may be in no reply that another tenant gets.
-    pub fn canaries(&self) -> Vec<String> {
+    pub(super) fn canaries(&self) -> Vec<String> {
         let ids = self.things.ids().into_iter().filter(|id| *id != self.things.token).map(str::to_owned);
         let owner = self.owner.id.clone();
         ids.chain([owner]).chain(self.names.iter().cloned()).chain(self.secrets.iter().cloned()).collect()
@@ -90,7 +90,7 @@ impl Side {
 
 impl Things {
     /// Ids of all kinds; the last one is an operator's.
-    pub fn ids(&self) -> [&str; 7] {
+    pub(super) fn ids(&self) -> [&str; 7] {
         [
             &self.tenant,
             &self.project,
@@ -103,7 +103,7 @@ impl Things {
     }
 
     /// What a parameter of a path is to be.
-    pub fn in_path(&self, path: &str, parameter: &str) -> &str {
+    pub(super) fn in_path(&self, path: &str, parameter: &str) -> &str {
         match parameter {
             "tenant_id" => &self.tenant,
             "project_id" => &self.project,
@@ -118,7 +118,7 @@ impl Things {
     }
 
     /// The same things, none of which was ever there.
-    pub fn twins(&self) -> Things {
+    pub(super) fn twins(&self) -> Things {
         Things {
             tenant: twin(&self.tenant),
             project: twin(&self.project),
@@ -132,7 +132,7 @@ impl Things {
     }
 
     /// These things, with a fresh one in place of what a call uses up.
-    pub async fn with_fresh(&self, victim: Victim, operator: &Admin, unique: &str) -> Things {
+    pub(super) async fn with_fresh(&self, victim: Victim, operator: &Admin, unique: &str) -> Things {
         let (tenant, mut things) = (&self.tenant, self.clone());
         let narrow = json!({ "operations": ["administer"] });
         let input = json!({ "name": unique, "project_id": self.project, "scope": narrow });
@@ -154,7 +154,7 @@ impl Things {
 
 /// An id of the same form that was never there: the very next one, so that it sorts where the given one does and a list
 /// that begins after it begins at the same place.
-pub fn twin(id: &str) -> String {
+pub(super) fn twin(id: &str) -> String {
     let (front, last) = id.split_at(id.len() - 1);
     // Whatever of hex, base 32 and base 62 the last character is of, so is its stand-in.
     let other = match last {

@@ -10,22 +10,22 @@ use super::things::Things;
 use std::time::{Duration, Instant};
 
 /// Looked up by A's owner, who may look up such things.
-const LOOK_UPS: [&str; 5] =
-    ["get_tenant", "get_project", "get_service_account", "get_api_key", "get_tenant_request"];
+const LOOK_UPS: [&str; 5] = ["get_tenant", "get_project", "get_service_account", "get_api_key", "get_tenant_request"];
 const SAMPLES: usize = 300;
 const TRIES: usize = 3;
 /// Of medians.
 const ALIKE: std::ops::RangeInclusive<f64> = 0.7..=1.4;
 
 /// Compares medians, up to three times for each look-up, as the machine is not quiet.
-pub async fn try_all(suite: &Suite) {
+pub(super) async fn try_all(suite: &Suite) {
     let owner = Caller::bearer("A's owner", "tenant_owner", &suite.a.owner.secret);
     for (row, operation) in suite.operations().iter().filter(|(row, _)| LOOK_UPS.contains(&row.id)) {
         let (a, b) = (&suite.a.things, &suite.b.things);
         let nests = operation.parameters().iter().filter(|(place, ..)| *place == "path").count() > 1;
         let ask = |things: &Things| {
             let of_a = |name: &str| nests && name == "tenant_id";
-            let value = |name: &str| if of_a(name) { &a.tenant } else { things.in_path(operation.path, name) }.to_owned();
+            let value =
+                |name: &str| if of_a(name) { &a.tenant } else { things.in_path(operation.path, name) }.to_owned();
             let mut ask = Ask::at(row, operation, &value, None);
             ask.asked = things.ids().map(str::to_owned).into();
             ask
