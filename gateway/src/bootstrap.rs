@@ -8,7 +8,7 @@ use crate::id::{ProjectId, TenantId};
 use crate::quota::Limits;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::Store;
-use crate::tenants::{self, CreateCredential, CreateProject, Name, Status, Tenant};
+use crate::tenants::{self, CreateCredential, Name, Project, Status, Tenant};
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -120,8 +120,9 @@ impl Work<'_> {
         let project = match self.store.project_by_name(&tenant, PROJECT).await? {
             Some(project) => project.id,
             None => {
-                let input = CreateProject { name: Name::parse(PROJECT)? };
-                tenants::create_project(self.store, &self.clock, &tenant, input).await?.id
+                let project = Project::new(tenant.clone(), Name::parse(PROJECT)?, self.clock.now());
+                tenants::create_project(self.change(), &project).await?;
+                project.id
             }
         };
         Ok((tenant, project))

@@ -95,7 +95,7 @@ fn owner(caller: &str, key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::Desk;
+    use crate::admin::desk::Desk;
     use crate::store::testing::execute;
 
     #[tokio::test]

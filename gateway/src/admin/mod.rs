@@ -3,17 +3,23 @@
 pub mod audit_log;
 pub mod call;
 pub mod idempotency;
+pub mod limits;
+pub mod model_access;
 pub mod page;
 pub mod problem;
+pub mod projects;
 pub mod range;
 pub mod refusals;
 pub mod requests;
+pub mod service_accounts;
 pub mod tenants;
 pub mod time;
 pub mod usage;
 pub mod view;
 pub mod workers;
 
+#[cfg(test)]
+pub(crate) mod desk;
 #[cfg(test)]
 mod read_tests;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Pages of lists, by key and not by number: what is added or removed in between moves nothing.
 
 use crate::error::{Error, Result};
+use crate::id::{Id, Named};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -54,6 +55,15 @@ pub fn size(limit: Option<u32>) -> Result<usize> {
     }
 }
 
+/// The id that a list's page begins after, if the caller names one.
+///
+/// # Errors
+/// `Invalid`, naming `after`, for what can be no id of the list.
+pub fn after<K: Named>(text: Option<&str>) -> Result<Option<Id<K>>> {
+    let refuse = || Error::invalid("after", "It is no `next_after` of this list.");
+    text.map(|text| Id::parse(text).ok_or_else(refuse)).transpose()
+}
+
 /// As many rows as a query must ask for, so that [`Page::of`] knows whether more come.
 pub fn rows(size: usize) -> i64 {
     i64::try_from(size + 1).unwrap_or(i64::MAX)
@@ -72,6 +82,7 @@ impl<T> Page<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{ProjectId, kinds};
 
     #[test]
     fn a_page_says_whether_and_where_more_begins() {
@@ -83,6 +94,16 @@ mod tests {
         assert_eq!(page(vec![1, 2]), (vec![1, 2], false, None));
         assert_eq!(page(vec![1, 2, 3]), (vec![1, 2], true, Some("2".into())));
         assert_eq!(rows(2), 3);
+    }
+
+    #[test]
+    fn a_page_begins_after_an_id_of_its_own_kind_only() {
+        let id = ProjectId::new();
+        assert_eq!(after(Some(id.as_str())).unwrap(), Some(id));
+        assert_eq!(after::<kinds::Project>(None).unwrap(), None);
+        for text in ["", "x", "ten_1", "prj_", "prj_a b"] {
+            assert_eq!(after::<kinds::Project>(Some(text)).unwrap_err().param.as_deref(), Some("after"), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What can be read over the admin API: by whom, in which pages, within which bounds.
 
-use super::testing::{Desk, Reply};
+use super::desk::{Desk, Reply};
 use crate::billing::{self, Detail, OpenRequest, Outcome, Settlement};
 use crate::catalog::Price;
 use crate::config;

@@ -4,8 +4,6 @@ use super::call::{Call, Reply, gone, versioned};
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
-use crate::error::{Error, Result};
-use crate::id::TenantId;
 use crate::quota::Limits;
 use crate::store::TenantFilter;
 use crate::tenants::{self, Name, Permission, Status, Tenant, UpdateTenant};
@@ -109,15 +107,11 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
     let query: TenantQuery = call.query()?;
     let size = page::size(query.limit)?;
-    let after = query.after.as_deref().map(after).transpose()?;
+    let after = page::after(query.after.as_deref())?;
     let status = query.status.map(|status| status.as_str().to_owned());
     let filter = TenantFilter { name: query.name, status, with_deleted: query.with_deleted };
     let found = tenants::tenants(&app.store, &filter, after.as_ref(), page::rows(size)).await?;
     Ok(Json(Page::of(found, size, |tenant| tenant.id.to_string(), TenantView::from)).into_response())
-}
-
-fn after(text: &str) -> Result<TenantId> {
-    TenantId::parse(text).ok_or_else(|| Error::invalid("after", "It is no `next_after` of this list."))
 }
 
 /// Makes a tenant, active and empty.
@@ -149,7 +143,7 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
     Ok(reply(row.map(Tenant::from).ok_or_else(|| tenants::missing("tenant"))?))
 }
 
-/// Renames a tenant.
+/// Renames a tenant. What is as asked for already keeps its version and ETag, and nothing is logged.
 #[utoipa::path(
     patch, path = "/admin/v1/tenants/{tenant_id}", operation_id = "update_tenant", tag = "tenants",
     params(

@@ -1,142 +1,281 @@
-//! A gateway without sockets, for tests of the admin API: a database of its own, callers of any role, and calls that go
-//! through all layers of the admin port.
+//! A gateway in this process for tests over HTTP: SQLite, no workers, operators' tokens, and two tenants with a key of
+//! each role.
 
-use crate::app::App;
-use crate::audit::Anchor;
-use crate::catalog::Snapshot;
-use crate::changes::Feed;
+use crate::audit::{Author, Change};
 use crate::clock::Clock;
-use crate::config::{self, Config};
-use crate::id::{ProjectId, TenantId};
-use crate::inference;
-use crate::quota::Limiter;
-use crate::router;
+use crate::config::{Config, Listen};
+use crate::id::{KeyId, ProjectId, TenantId};
+use crate::quota::Limits;
 use crate::secrets::Secrets;
-use crate::store::testing::{execute, sqlite};
-use crate::telemetry::Metrics;
-use crate::tenants::{self, CreateCredential, CreateProject, Name, Role};
-use crate::upstream::Upstreams;
-use arc_swap::ArcSwap;
-use axum::body::Body;
-use http::{HeaderMap, Request, StatusCode};
-use http_body_util::BodyExt;
+use crate::serve::{Addresses, Listeners, Shutdown, run};
+use crate::store::{Store, testing};
+use crate::tenants::{self, CreateCredential, Name, Operation, Project, Role, Scope, Tenant};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::sync::Arc;
-use tempfile::TempDir;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-/// All operations, so that only the role says what may be done.
-const ANY_SCOPE: &str = r#"{"operations":["inference","control_plane","read_usage","administer"]}"#;
+/// No test waits longer for an answer.
+const BOUND: Duration = Duration::from_secs(30);
 
-/// A gateway, and an operator who administers it.
-pub(crate) struct Desk {
-    pub(crate) app: Arc<App>,
-    /// A platform administrator's token.
-    pub(crate) root: String,
-    _state: TempDir,
+/// A running gateway; it stops when dropped.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) addresses: Addresses,
+    /// The same database, through connections of its own.
+    pub(crate) store: Store,
+    pub(crate) secrets: Secrets,
+    /// A platform admin's token.
+    pub(crate) operator: String,
+    /// A platform viewer's.
+    pub(crate) viewer: String,
+    pub(crate) acme: Customer,
+    /// Another tenant, with a project and keys just like acme's.
+    pub(crate) rival: Customer,
+    shutdown: Shutdown,
+    _dir: tempfile::TempDir,
 }
 
-/// What came back.
+/// A tenant with a project and keys.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
+pub(crate) struct Customer {
+    pub(crate) tenant: TenantId,
+    pub(crate) project: ProjectId,
+    pub(crate) owner: Key,
+    pub(crate) admin: Key,
+    pub(crate) developer: Key,
+    pub(crate) billing_viewer: Key,
+}
+
+/// An API key, with the widest scope.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) id: KeyId,
     pub(crate) text: String,
 }
 
-impl Reply {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
-    }
-
-    /// Status, and the field at fault.
-    pub(crate) fn fault(&self) -> (u16, Option<String>) {
-        (self.status.as_u16(), self.json()["param"].as_str().map(str::to_owned))
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.shutdown.hurry.cancel();
+        self.shutdown.drain.cancel();
     }
 }
 
-impl Desk {
-    pub(crate) async fn open() -> Desk {
-        Desk::open_with(vec![]).await
+impl Gateway {
+    pub(crate) async fn start() -> Gateway {
+        Gateway::start_with(|_| {}).await
     }
 
-    /// With these clusters, whose workers are not watched yet.
-    pub(crate) async fn open_with(clusters: Vec<config::Cluster>) -> Desk {
-        let (fixture, state) = sqlite().await;
-        let config = Config { cluster: clusters, ..fixture.config };
-        let given =
-            |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| crate::upstream::cluster::fake::SECRET.to_owned());
-        let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
-        let metrics = Metrics::default();
-        let app = Arc::new(App {
-            changes: Feed::default(),
-            anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone()).unwrap(),
-            catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
-            limiter: Limiter::local(Clock::System),
-            upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
-            inference: inference::State::new(&config),
-            store: fixture.store,
+    pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = testing::config(&dir);
+        let any = "127.0.0.1:0".parse().unwrap();
+        config.listen = Listen { data: any, tls: None, admin: any };
+        configure(&mut config);
+        let secrets = Secrets::load_or_create_with(&config.gateway.state_dir, |_| None).unwrap();
+        let store = Store::connect(&config).await.unwrap();
+        store.migrate().await.unwrap();
+
+        let making = Making { store: &store, secrets: &secrets, clock: Clock::System, author: Author::command("test") };
+        let operator = making.admin_token(Role::PlatformAdmin).await;
+        let viewer = making.admin_token(Role::PlatformViewer).await;
+        let (acme, rival) = (making.customer("acme").await, making.customer("rival").await);
+
+        let listeners = Listeners::bind(&config.listen).unwrap();
+        let addresses = listeners.addresses().unwrap();
+        let shutdown = Shutdown::default();
+        tokio::spawn(run(config, listeners, shutdown.clone()));
+        Gateway { addresses, store, secrets, operator, viewer, acme, rival, shutdown, _dir: dir }
+    }
+
+    /// A call of the admin port, to be sent.
+    pub(crate) fn call(&self, method: Method, path: &str, token: &str) -> Call {
+        self.call_at(self.addresses.admin, method, path, token)
+    }
+
+    /// A call of the data port, to be sent.
+    pub(crate) fn data_call(&self, method: Method, path: &str, token: &str) -> Call {
+        self.call_at(self.addresses.data, method, path, token)
+    }
+
+    fn call_at(&self, address: SocketAddr, method: Method, path: &str, token: &str) -> Call {
+        let request = Request::builder().method(method).uri(path).header("host", address.to_string());
+        Call { address, request: request.header("authorization", format!("Bearer {token}")), body: Bytes::new() }
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Reply {
+        self.call(Method::GET, path, token).send().await
+    }
+
+    pub(crate) async fn post(&self, path: &str, token: &str, body: Value) -> Reply {
+        self.call(Method::POST, path, token).json(body).send().await
+    }
+
+    pub(crate) async fn put(&self, path: &str, token: &str, body: Value) -> Reply {
+        self.call(Method::PUT, path, token).json(body).send().await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, token: &str, body: Value) -> Reply {
+        self.call(Method::PATCH, path, token).json(body).send().await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, token: &str) -> Reply {
+        self.call(Method::DELETE, path, token).send().await
+    }
+
+    /// A key of acme's project, narrowed.
+    pub(crate) async fn acme_key(&self, role: Role, scope: &Scope) -> Key {
+        let making = Making {
+            store: &self.store,
+            secrets: &self.secrets,
             clock: Clock::System,
-            tasks: TaskTracker::new(),
-            draining: CancellationToken::new(),
-            stopping: CancellationToken::new(),
-            config,
-            secrets,
-            metrics,
-        });
-        let mut desk = Desk { app, root: String::new(), _state: state };
-        desk.root = desk.operator(Role::PlatformAdmin).await;
-        desk
+            author: Author::command("test"),
+        };
+        making.api_key((&self.acme.tenant, &self.acme.project), role, scope).await
     }
 
-    /// A new operator's token.
-    pub(crate) async fn operator(&self, role: Role) -> String {
-        let App { store, secrets, clock, .. } = &*self.app;
-        let made = tenants::create_admin_token(store, secrets, clock, credential()).await.unwrap();
-        let id = &made.id;
-        execute(store, format!("UPDATE admin_tokens SET role = '{}' WHERE id = '{id}'", role.as_str())).await;
-        made.text.expose().to_owned()
+    /// A SigV4 access key of acme's project; its id.
+    pub(crate) async fn access_key(&self) -> KeyId {
+        let owner = (&self.acme.tenant, &self.acme.project);
+        let credential = credential(Role::TenantDeveloper);
+        let made = tenants::create_access_key(&self.store, &self.secrets, &Clock::System, owner, credential);
+        made.await.unwrap().id
     }
 
-    /// A new tenant with a project, made by the administrator over the API.
-    pub(crate) async fn tenant(&self, name: &str) -> (TenantId, ProjectId) {
-        let made = self.call("POST", "/admin/v1/tenants", &self.root, &format!(r#"{{"name":"{name}"}}"#)).await;
-        let tenant = TenantId::parse(made.json()["id"].as_str().unwrap()).unwrap();
-        let input = CreateProject { name: Name::parse("default").unwrap() };
-        let project = tenants::create_project(&self.app.store, &self.app.clock, &tenant, input).await.unwrap();
-        (tenant, project.id)
-    }
-
-    /// A new key of a tenant's caller.
-    pub(crate) async fn key(&self, owner: (&TenantId, &ProjectId), role: Role) -> String {
-        let App { store, secrets, clock, .. } = &*self.app;
-        let made = tenants::create_api_key(store, secrets, clock, owner, credential()).await.unwrap();
-        let (id, role) = (&made.id, role.as_str());
-        execute(store, format!("UPDATE api_keys SET role = '{role}', scope = '{ANY_SCOPE}' WHERE id = '{id}'")).await;
-        made.text.expose().to_owned()
-    }
-
-    pub(crate) async fn get(&self, path: &str, credential: &str) -> Reply {
-        self.call("GET", path, credential, "").await
-    }
-
-    /// From 192.0.2.7, through all layers.
-    pub(crate) async fn call(&self, method: &str, path: &str, credential: &str, body: &str) -> Reply {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "admin")
-            .header("authorization", format!("Bearer {credential}"))
-            .extension(crate::accept::Peer("192.0.2.7".parse().unwrap()))
-            .body(Body::from(body.to_owned()))
-            .unwrap();
-        let (head, body) = router::operators(&self.app).oneshot(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Reply { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    /// The audit log's entries about a target, oldest first: action and whole record.
+    pub(crate) async fn logged(&self, target: &str) -> Vec<(String, Value)> {
+        testing::audit_records(&self.store, target).await
     }
 }
 
-fn credential() -> CreateCredential {
-    CreateCredential { name: Name::parse("a test's").unwrap(), expires_at: None }
+/// Everything that any role's permissions can be used for.
+pub(crate) fn widest() -> Scope {
+    use Operation::{Administer, ControlPlane, Inference, ReadUsage};
+    Scope { operations: [Inference, ControlPlane, ReadUsage, Administer].into(), ..Scope::default() }
+}
+
+struct Making<'a> {
+    store: &'a Store,
+    secrets: &'a Secrets,
+    clock: Clock,
+    author: Author,
+}
+
+impl Making<'_> {
+    fn change(&self) -> Change<'_> {
+        let now = self.clock.now();
+        Change { store: self.store, secrets: self.secrets, now, author: &self.author, once: None }
+    }
+
+    async fn admin_token(&self, role: Role) -> String {
+        let made = tenants::create_admin_token(self.store, self.secrets, &self.clock, credential(role));
+        let made = made.await.unwrap();
+        testing::set_role(self.store, made.id.as_str(), role, &Scope::operators()).await;
+        made.text.expose().to_owned()
+    }
+
+    async fn customer(&self, name: &str) -> Customer {
+        let name = Name::parse(name).unwrap();
+        let tenant = Tenant::new(name.clone(), Limits::default(), self.clock.now());
+        tenants::create_tenant(self.change(), &tenant).await.unwrap();
+        let project = Project::new(tenant.id.clone(), name, self.clock.now());
+        tenants::create_project(self.change(), &project).await.unwrap();
+        let owner = (&tenant.id, &project.id);
+        Customer {
+            owner: self.api_key(owner, Role::TenantOwner, &widest()).await,
+            admin: self.api_key(owner, Role::TenantAdmin, &widest()).await,
+            developer: self.api_key(owner, Role::TenantDeveloper, &widest()).await,
+            billing_viewer: self.api_key(owner, Role::TenantBillingViewer, &widest()).await,
+            tenant: tenant.id,
+            project: project.id,
+        }
+    }
+
+    async fn api_key(&self, owner: (&TenantId, &ProjectId), role: Role, scope: &Scope) -> Key {
+        let made = tenants::create_api_key(self.store, self.secrets, &self.clock, owner, credential(role));
+        let made = made.await.unwrap();
+        testing::set_role(self.store, made.id.as_str(), role, scope).await;
+        Key { id: made.id, text: made.text.expose().to_owned() }
+    }
+}
+
+fn credential(role: Role) -> CreateCredential {
+    CreateCredential { name: Name::parse(role.as_str()).unwrap(), expires_at: None }
+}
+
+/// A call that is being put together.
+pub(crate) struct Call {
+    address: SocketAddr,
+    request: http::request::Builder,
+    body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Call {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(crate) fn json(mut self, body: Value) -> Call {
+        self.request = self.request.header("content-type", "application/json");
+        self.body = body.to_string().into();
+        self
+    }
+
+    pub(crate) async fn send(self) -> Reply {
+        timeout(BOUND, self.exchange()).await.expect("no answer")
+    }
+
+    async fn exchange(self) -> Reply {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = self.request.body(Full::new(self.body)).unwrap();
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        drop(sender);
+        connection.await.unwrap().unwrap();
+        Reply { status: parts.status, headers: parts.headers, body }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {:?}", self.status, self.body))
+    }
+
+    /// The body, once the status is what was expected.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.body));
+        if self.body.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// Checks a refusal: a problem with its status and, if one is named, the field at fault.
+    #[track_caller]
+    pub(crate) fn refused(&self, status: u16, param: Option<&str>) {
+        let problem = self.expect(status);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!((problem["status"].as_u64(), problem["param"].as_str()), (Some(status.into()), param), "{problem}");
+    }
+
+    /// The ETag, for If-Match.
+    #[track_caller]
+    pub(crate) fn etag(&self) -> &str {
+        self.headers["etag"].to_str().unwrap()
+    }
 }

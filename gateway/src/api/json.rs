@@ -26,6 +26,12 @@ fn explain(error: &serde_json::Error, path: &str) -> Error {
     if !error.is_data() {
         return Error::new(ErrorKind::Invalid, format!("The body is not valid JSON: {error}."));
     }
+    // A field that is missing has no path of its own: the one found is of where it should be.
+    let text = error.to_string();
+    if let Some((field, _)) = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')) {
+        let field = if path == "." { field.to_owned() } else { format!("{path}.{field}") };
+        return Error::invalid(field.as_str(), format!("`{field}` is missing."));
+    }
     if path == "." {
         return Error::new(ErrorKind::Invalid, format!("The body does not have the expected form: {error}."));
     }
@@ -90,6 +96,28 @@ mod tests {
         let error = parse::<Wire>(br#"{"count": -1}"#).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("count"));
         assert_eq!(parse::<Wire>(br#"{"count": 2}"#).unwrap().count, 2);
+    }
+
+    #[test]
+    fn a_missing_field_is_named_with_its_place() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Outer {
+            inner: Inner,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct Inner {
+            list: Vec<Leaf>,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct Leaf {
+            name: String,
+        }
+        let missing = |body: &str| parse::<Outer>(body.as_bytes()).unwrap_err().param.unwrap();
+        assert_eq!(missing("{}"), "inner");
+        assert_eq!(missing(r#"{"inner": {}}"#), "inner.list");
+        assert_eq!(missing(r#"{"inner": {"list": [{"name": "a"}, {}]}}"#), "inner.list[1].name");
+        let read = parse::<Outer>(br#"{"inner": {"list": [{"name": "a"}]}}"#).unwrap();
+        assert_eq!(read.inner.list[0].name, "a");
     }
 
     #[test]

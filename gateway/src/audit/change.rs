@@ -102,13 +102,14 @@ impl Record {
 }
 
 impl Change<'_> {
-    /// Runs `work` and appends the record that it returns, in one transaction. An error undoes all of it.
+    /// Runs `work` and appends the record that it returns, in one transaction. An error undoes all of it. `None` in place
+    /// of a record says that nothing was changed: then nothing is logged either.
     ///
     /// # Errors
     /// Those of `work` and of the store; `Conflict` when the idempotency key was used in the meantime.
-    pub async fn commit<T: Send + 'static>(
+    pub async fn commit<T: Send + 'static, R: Into<Option<Record>> + Send>(
         &self,
-        work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, Record)>> + Send + 'static,
+        work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, R)>> + Send + 'static,
     ) -> Result<T> {
         let (author, now, once) = (self.author.clone(), self.now, self.once.clone());
         let sealer = Sealer::new(self.secrets);
@@ -120,7 +121,9 @@ impl Change<'_> {
                         tx.idempotent_reply_insert(&NewIdempotentReply::new(once, now)).await?;
                     }
                     let (value, record) = work(tx).await?;
-                    append(tx, &sealer, &author, now, &record).await?;
+                    if let Some(record) = record.into() {
+                        append(tx, &sealer, &author, now, &record).await?;
+                    }
                     Ok(value)
                 })
             })

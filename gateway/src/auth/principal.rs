@@ -5,7 +5,7 @@ use crate::catalog::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{KeyId, ProjectId, RequestId, TenantId};
 use crate::quota::Hierarchy;
-use crate::tenants::{AdminPrincipal, Permission, Role, Scope};
+use crate::tenants::{AdminPrincipal, Issuer, Permission, Role, Scope};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,6 +60,15 @@ impl Caller {
     /// `Forbidden`, saying which of the two does not.
     pub fn check(&self, permission: Permission) -> Result<()> {
         check(self.role(), self.scope(), permission)
+    }
+
+    /// As whoever makes or touches credentials.
+    pub fn issuer(&self) -> Issuer {
+        let credential = match self {
+            Caller::Operator(operator) => operator.token.as_str(),
+            Caller::Tenant(principal) => principal.key.as_str(),
+        };
+        Issuer::new(self.role(), self.scope().clone(), credential)
     }
 
     /// As the audit log names it.

@@ -37,7 +37,7 @@ mod overrides;
 mod patch;
 mod rules;
 
-pub use access::{Access, Denied, Level, ModelAccess, ModelPattern};
+pub use access::{Access, Denied, Explanation, Level, ModelAccess, ModelPattern};
 pub use deprecation::Deprecation;
 pub use entry::{Entry, EntryPrice, Profile};
 pub use model::{Layer, Modality, Model, Price, Serving, Status};
@@ -250,6 +250,11 @@ impl Snapshot {
             Serving::StandIn { upstream, model } => (self.by_id.get(model).ok_or_else(|| not_found(model))?, upstream),
         };
         Ok(Route { asked: asked.to_owned(), entry: entry.clone(), model: model.clone(), upstream: upstream.clone() })
+    }
+
+    /// The model that callers mean by `name`, whatever they may call and whether or not anything answers for it.
+    pub fn named(&self, name: &str) -> Option<&Model> {
+        self.find(name).map(|(_, model)| &**model)
     }
 
     /// What the name stands for in records, and the model that it names.

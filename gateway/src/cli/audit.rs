@@ -303,7 +303,7 @@ fn print(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::testing::Desk;
+    use crate::admin::desk::Desk;
     use crate::router;
     use crate::store::testing::execute;
     use clap::Parser;

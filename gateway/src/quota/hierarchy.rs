@@ -8,10 +8,13 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Requests in any 60 seconds.
+    #[schema(maximum = 9007199254740992_i64)]
     pub requests_per_minute: Option<u64>,
     /// Tokens, prompt and answer together, in any 60 seconds.
+    #[schema(maximum = 9007199254740992_i64)]
     pub tokens_per_minute: Option<u64>,
     /// Requests at the same time.
+    #[schema(maximum = 9007199254740992_i64)]
     pub concurrent_requests: Option<u64>,
 }
 

@@ -118,8 +118,10 @@ impl Store {
                  FROM api_keys k
                  JOIN tenants t ON t.id = k.tenant_id
                  JOIN projects p ON p.tenant_id = k.tenant_id AND p.id = k.project_id
+                 LEFT JOIN service_accounts s ON s.id = k.service_account_id
                  WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)
-                   AND t.status = 'active' AND t.deleted_at IS NULL AND p.deleted_at IS NULL",
+                   AND t.status = 'active' AND t.deleted_at IS NULL AND p.deleted_at IS NULL AND s.deleted_at IS NULL
+                   AND (s.expires_at IS NULL OR s.expires_at > $2)",
                 [id, now],
             ).fetch_optional(c).await)
         })
@@ -136,8 +138,10 @@ impl Store {
                  FROM access_keys k
                  JOIN tenants t ON t.id = k.tenant_id
                  JOIN projects p ON p.tenant_id = k.tenant_id AND p.id = k.project_id
+                 LEFT JOIN service_accounts s ON s.id = k.service_account_id
                  WHERE k.id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)
-                   AND t.status = 'active' AND t.deleted_at IS NULL AND p.deleted_at IS NULL",
+                   AND t.status = 'active' AND t.deleted_at IS NULL AND p.deleted_at IS NULL AND s.deleted_at IS NULL
+                   AND (s.expires_at IS NULL OR s.expires_at > $2)",
                 [id, now],
             ).fetch_optional(c).await)
         })

@@ -1,10 +1,10 @@
-//! Tenants and projects.
+//! Tenants.
 
 use super::columns::count;
 use super::{Store, Tx};
 use crate::clock::Micros;
 use crate::error::Result;
-use crate::id::{ProjectId, TenantId};
+use crate::id::TenantId;
 use crate::quota::Limits;
 
 /// A tenant.
@@ -42,23 +42,12 @@ pub struct TenantFilter {
     pub with_deleted: bool,
 }
 
-/// A project that is not deleted.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct ProjectRow {
-    /// Its id.
-    pub id: ProjectId,
-    /// Unique in its tenant, among projects that are not deleted.
-    pub name: String,
-    /// µs since 1970.
-    pub created_at: Micros,
-}
-
 /// Limits as columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct LimitColumns {
-    requests_per_minute: Option<i64>,
-    tokens_per_minute: Option<i64>,
-    concurrent_requests: Option<i64>,
+    pub(super) requests_per_minute: Option<i64>,
+    pub(super) tokens_per_minute: Option<i64>,
+    pub(super) concurrent_requests: Option<i64>,
 }
 
 impl TryFrom<Limits> for LimitColumns {
@@ -130,18 +119,6 @@ impl Store {
         })
         .await
     }
-
-    /// A tenant's project by its name.
-    pub async fn project_by_name(&self, tenant: &TenantId, name: &str) -> Result<Option<ProjectRow>> {
-        let (tenant, name) = (tenant.clone(), name.to_owned());
-        self.detached(move |db| async move {
-            on!(db.read(), c => query_as(
-                "SELECT id, name, created_at FROM projects WHERE tenant_id = $1 AND name = $2 AND deleted_at IS NULL",
-                [tenant, name],
-            ).fetch_optional(c).await)
-        })
-        .await
-    }
 }
 
 impl Tx {
@@ -185,28 +162,6 @@ impl Tx {
                 row.limits.concurrent_requests, &row.model_access, row.deleted_at, now,
             ],
         ).execute(c).await.map(drop))
-        .map_err(super::dialect::classify)
-    }
-
-    /// `false` when there is no such tenant.
-    ///
-    /// # Errors
-    /// `Conflict` when the tenant has a project of that name.
-    pub async fn project_create(&mut self, tenant: &TenantId, id: &ProjectId, name: &str, now: Micros) -> Result<bool> {
-        on!(self.connection(), c => query(
-            "INSERT INTO projects (id, tenant_id, name, created_at)
-             SELECT $2, id, $3, $4 FROM tenants WHERE id = $1 AND deleted_at IS NULL",
-            [tenant, id, name, now],
-        ).execute(c).await.map(|done| done.rows_affected() == 1))
-        .map_err(super::dialect::classify)
-    }
-
-    /// Marks it deleted. `false` when the tenant has no such project.
-    pub async fn project_delete(&mut self, tenant: &TenantId, id: &ProjectId, now: Micros) -> Result<bool> {
-        on!(self.connection(), c => query(
-            "UPDATE projects SET deleted_at = $3 WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
-            [tenant, id, now],
-        ).execute(c).await.map(|done| done.rows_affected() == 1))
         .map_err(super::dialect::classify)
     }
 }

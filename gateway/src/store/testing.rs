@@ -3,9 +3,9 @@
 use super::{Engine, Store};
 use crate::auth::Principal;
 use crate::config::Config;
-use crate::id::{KeyId, ProjectId, TenantId};
+use crate::id::{KeyId, ProjectId, ServiceAccountId, TenantId};
 use crate::quota::{Hierarchy, Limits};
-use crate::tenants::Role;
+use crate::tenants::{Role, Scope};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use std::future::Future;
@@ -111,4 +111,64 @@ pub(crate) async fn principal(store: &Store, name: &str) -> Principal {
         .await
         .unwrap();
     principal
+}
+
+/// Gives a credential, API key, access key or admin token, another role and scope.
+pub(crate) async fn set_role(store: &Store, id: &str, role: Role, scope: &Scope) {
+    let (id, role, scope) = (id.to_owned(), role.as_str(), serde_json::to_string(scope).unwrap());
+    let work = store.transaction(move |tx| {
+        Box::pin(async move {
+            let mut done = 0;
+            done += on!(tx.connection(), c => query(
+                "UPDATE api_keys SET role = $2, scope = $3 WHERE id = $1", [&id, role, &scope],
+            ).execute(c).await.map(|done| done.rows_affected()))
+            .unwrap();
+            done += on!(tx.connection(), c => query(
+                "UPDATE access_keys SET role = $2, scope = $3 WHERE id = $1", [&id, role, &scope],
+            ).execute(c).await.map(|done| done.rows_affected()))
+            .unwrap();
+            done += on!(tx.connection(), c => query(
+                "UPDATE admin_tokens SET role = $2, scope = $3 WHERE id = $1", [&id, role, &scope],
+            ).execute(c).await.map(|done| done.rows_affected()))
+            .unwrap();
+            assert_eq!(done, 1, "no credential {id}");
+            Ok(())
+        })
+    });
+    work.await.unwrap();
+}
+
+/// The audit log's entries about a target, oldest first: action and whole record.
+pub(crate) async fn audit_records(store: &Store, target: &str) -> Vec<(String, serde_json::Value)> {
+    let target = target.to_owned();
+    let rows: Vec<(String, String)> = store
+        .detached(move |db| async move {
+            on!(db.read(), c => query_as(
+                "SELECT action, record FROM audit_log WHERE target_id = $1 ORDER BY seq", [target],
+            ).fetch_all(c).await)
+        })
+        .await
+        .unwrap();
+    rows.into_iter().map(|(action, record)| (action, serde_json::from_str(&record).unwrap())).collect()
+}
+
+/// Makes an API key or access key a service account's.
+pub(crate) async fn give_to(store: &Store, key: &KeyId, account: &ServiceAccountId) {
+    let (key, account) = (key.clone(), account.clone());
+    let work = store.transaction(move |tx| {
+        Box::pin(async move {
+            let mut done = 0;
+            done += on!(tx.connection(), c => query(
+                "UPDATE api_keys SET service_account_id = $2 WHERE id = $1", [&key, &account],
+            ).execute(c).await.map(|done| done.rows_affected()))
+            .unwrap();
+            done += on!(tx.connection(), c => query(
+                "UPDATE access_keys SET service_account_id = $2 WHERE id = $1", [&key, &account],
+            ).execute(c).await.map(|done| done.rows_affected()))
+            .unwrap();
+            assert_eq!(done, 1, "no key {key}");
+            Ok(())
+        })
+    });
+    work.await.unwrap();
 }

@@ -8,12 +8,16 @@ mod access_key;
 mod admin_token;
 mod api_key;
 mod bearer;
+mod issuer;
+mod limits;
 mod permission;
 mod project;
 mod role;
 mod scope;
+mod service_account;
 mod tenant;
 
+use crate::catalog::ModelAccess;
 use crate::clock::{Clock, Micros};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -24,10 +28,16 @@ pub use admin_token::{
     revoke_admin_token,
 };
 pub use api_key::{CreatedApiKey, authenticate_api_key, create_api_key, revoke_api_key};
+pub use issuer::Issuer;
+pub use limits::{KeyKind, KeyLimits, MAX_LIMIT, key_limits, set_key_limits};
 pub use permission::{Operation, Permission};
-pub use project::{CreateProject, Project, create_project, delete_project};
+pub use project::{Project, UpdateProject, create_project, delete_project, project, projects, update_project};
 pub use role::Role;
 pub use scope::{DialectFamily, Scope};
+pub use service_account::{
+    CreateServiceAccount, FederatedIdentity, ServiceAccount, UpdateServiceAccount, create_service_account,
+    delete_service_account, service_account, service_accounts, update_service_account,
+};
 pub use tenant::{Status, Tenant, UpdateTenant, create_tenant, delete_tenant, tenant, tenants, update_tenant};
 
 /// What people call a tenant, project or credential: 1 to 64 characters, none of them a control character, no white
@@ -93,6 +103,18 @@ fn stored_role(text: &str) -> Result<Role> {
 /// A scope as it is stored.
 fn stored_scope(text: &str) -> Result<Arc<Scope>> {
     serde_json::from_str(text).map(Arc::new).map_err(|_| Error::internal(Unreadable("scope")))
+}
+
+/// Model access as its column holds it.
+fn access_column(access: &ModelAccess) -> Result<Option<String>> {
+    access.patterns().map(serde_json::to_string).transpose().map_err(Error::internal)
+}
+
+/// Model access as it is stored. Only this program writes it; were it not to be read, it would allow nothing.
+fn stored_access(text: Option<&str>) -> ModelAccess {
+    let Some(text) = text else { return ModelAccess::ALL };
+    let patterns = serde_json::from_str(text).unwrap_or_default();
+    ModelAccess::only(patterns).or_else(|_| ModelAccess::only(Vec::new())).unwrap_or_default()
 }
 
 /// Something that only this program writes can't be read: not by accident more may be allowed than was meant.

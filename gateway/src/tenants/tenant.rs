@@ -1,7 +1,9 @@
 //! Tenants: isolated and billed.
 
-use super::{Name, missing};
+use super::limits::check_limits;
+use super::{Name, access_column, missing, stored_access};
 use crate::audit::{Change, Record};
+use crate::catalog::ModelAccess;
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
@@ -21,6 +23,8 @@ pub struct Tenant {
     pub status: Status,
     /// In force for all its requests together.
     pub limits: Limits,
+    /// Models that its credentials may call.
+    pub model_access: ModelAccess,
     /// Counts its changes, from 1.
     pub version: i64,
     /// µs since 1970.
@@ -60,14 +64,17 @@ pub struct UpdateTenant {
     pub status: Option<Status>,
     /// All three.
     pub limits: Option<Limits>,
+    /// The whole list.
+    pub model_access: Option<ModelAccess>,
 }
 
 impl Tenant {
     /// A new one, active and empty; not stored yet.
     pub fn new(name: Name, limits: Limits, now: Micros) -> Tenant {
         let id = TenantId::new();
-        let (version, deleted_at) = (1, None);
-        Tenant { id, name, status: Status::Active, limits, version, created_at: now, updated_at: now, deleted_at }
+        let (status, model_access) = (Status::Active, ModelAccess::ALL);
+        let (version, created_at, updated_at, deleted_at) = (1, now, now, None);
+        Tenant { id, name, status, limits, model_access, version, created_at, updated_at, deleted_at }
     }
 }
 
@@ -80,6 +87,7 @@ impl From<TenantRow> for Tenant {
             name: Name::stored(row.name),
             status,
             limits: row.limits.into(),
+            model_access: stored_access(row.model_access.as_deref()),
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -113,8 +121,9 @@ pub async fn tenants(
 /// Stores a new tenant.
 ///
 /// # Errors
-/// `Conflict` when the name is taken; `Invalid` for a limit beyond 2⁶³ − 1; those of the store.
+/// `Conflict` when the name is taken; `Invalid` for a limit beyond 2⁵³; those of the store.
 pub async fn create_tenant(change: Change<'_>, tenant: &Tenant) -> Result<()> {
+    check_limits(&tenant.limits, "limits.")?;
     let tenant = tenant.clone();
     let work = change.commit(move |tx| {
         Box::pin(async move {
@@ -126,22 +135,24 @@ pub async fn create_tenant(change: Change<'_>, tenant: &Tenant) -> Result<()> {
     work.await.map_err(name_is_taken)
 }
 
-/// Changes a tenant, as it is after that. `expected` is the version that the caller has seen.
+/// Changes a tenant, as it is after that. `expected` is the version that the caller has seen. What is as asked for already
+/// gets no new version.
 ///
 /// # Errors
 /// `NotFound`; `PreconditionFailed` when it has another version by now; `Conflict` when the name is taken; `Invalid` for a
-/// limit beyond 2⁶³ − 1; those of the store.
+/// limit beyond 2⁵³; those of the store.
 pub async fn update_tenant(
     change: Change<'_>,
     id: &TenantId,
     update: UpdateTenant,
     expected: Option<i64>,
 ) -> Result<Tenant> {
-    let action = match (update.status, update.limits) {
-        (Some(Status::Suspended), _) => "tenant.suspend",
-        (Some(Status::Active), _) => "tenant.resume",
-        (None, Some(_)) => "tenant.limits",
-        (None, None) => "tenant.update",
+    let action = match (update.status, update.limits, &update.model_access) {
+        (Some(Status::Suspended), _, _) => "tenant.suspend",
+        (Some(Status::Active), _, _) => "tenant.resume",
+        (None, Some(_), _) => "tenant.limits",
+        (None, None, Some(_)) => "tenant.model_access",
+        (None, None, None) => "tenant.update",
     };
     let work = alter(change, id, action, expected, move |row| {
         if let Some(name) = update.name {
@@ -151,7 +162,11 @@ pub async fn update_tenant(
             row.status = status.as_str().to_owned();
         }
         if let Some(limits) = update.limits {
+            check_limits(&limits, "")?;
             row.limits = limits.try_into()?;
+        }
+        if let Some(access) = update.model_access {
+            row.model_access = access_column(&access)?;
         }
         Ok(())
     });
@@ -184,21 +199,25 @@ async fn alter(
     change
         .commit(move |tx| {
             Box::pin(async move {
-                let mut row = tx.tenant_for_change(&id).await?.ok_or_else(|| missing("tenant"))?;
-                super::check_version(row.version, expected)?;
-                let before = Tenant::from(row.clone());
+                let before = tx.tenant_for_change(&id).await?.ok_or_else(|| missing("tenant"))?;
+                super::check_version(before.version, expected)?;
+                let mut row = before.clone();
                 how(&mut row)?;
+                if row == before {
+                    return Ok((Tenant::from(before), None));
+                }
                 tx.tenant_update(&row, now).await?;
                 (row.version, row.updated_at) = (row.version + 1, now);
-                let after = Tenant::from(row);
+                let (before, after) = (Tenant::from(before), Tenant::from(row));
                 let record = Record::new(action, Some(&id), ("tenant", id.as_str())).before(&before).after(&after);
-                Ok((after, record))
+                Ok((after, Some(record)))
             })
         })
         .await
 }
 
-fn name_is_taken(error: Error) -> Error {
+/// A conflict that is about the name, said so.
+pub(super) fn name_is_taken(error: Error) -> Error {
     match error.kind {
         ErrorKind::Conflict => error.about("name"),
         _ => error,

@@ -40,10 +40,11 @@ impl World {
         let author = Author::command("test");
         let change = Change { store: &store, secrets: &secrets, now: clock.now(), author: &author, once: None };
         let tenant = Tenant::new(name("acme"), LIMITS, clock.now());
-        create_tenant(change, &tenant).await.unwrap();
+        create_tenant(change.clone(), &tenant).await.unwrap();
         let tenant = tenant.id;
-        let input = CreateProject { name: name("default") };
-        let project = create_project(&store, &clock, &tenant, input).await.unwrap().id;
+        let project = Project::new(tenant.clone(), name("default"), clock.now());
+        create_project(change, &project).await.unwrap();
+        let project = project.id;
         World { store, secrets, clock, author, tenant, project, _dir: dir }
     }
 
@@ -137,7 +138,7 @@ async fn whatever_is_wrong_with_an_api_key_the_caller_hears_the_same() {
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "suspended");
     world.set_status(Status::Active).await;
     world.authenticate(key.text.expose()).await.unwrap();
-    delete_project(&world.store, &world.clock, &world.tenant, &world.project).await.unwrap();
+    delete_project(world.change(), world.owner(), None).await.unwrap();
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "project deleted");
 }
 
@@ -239,8 +240,9 @@ async fn nothing_is_made_for_or_revoked_from_another_tenant() {
     let results = [
         create_api_key(store, secrets, clock, foreign, credential(None)).await.map(drop),
         create_access_key(store, secrets, clock, foreign, credential(None)).await.map(drop),
-        create_project(store, clock, &nobody, CreateProject { name: name("x") }).await.map(drop),
-        delete_project(store, clock, &rival, &world.project).await,
+        create_project(world.change(), &Project::new(nobody.clone(), name("x"), clock.now())).await,
+        update_project(world.change(), foreign, UpdateProject::default(), None).await.map(drop),
+        delete_project(world.change(), foreign, None).await.map(drop),
         revoke_api_key(store, clock, &rival, &key.id).await,
         revoke_api_key(store, clock, &world.tenant, &KeyId::new()).await,
         revoke_access_key(store, clock, &rival, &access.id).await,

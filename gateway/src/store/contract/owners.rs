@@ -1,8 +1,8 @@
-//! Tenants, projects and credentials.
+//! Tenants and credentials.
 
-use super::{SOME, change_tenant, create_tenant};
+use super::{SOME, access_key, api_key, change_project, change_tenant, create_tenant};
 use crate::error::ErrorKind;
-use crate::id::{AdminTokenId, KeyId, ProjectId, TenantId};
+use crate::id::{AdminTokenId, KeyId, TenantId};
 use crate::quota::Limits;
 use crate::store::testing::{Fixture, on_both_engines, principal};
 use crate::store::*;
@@ -48,45 +48,6 @@ async fn a_tenants_status_and_limits_change_and_nobody_elses() {
         assert_eq!((row.status.as_str(), Limits::from(row.limits)), ("active", SOME));
     })
     .await;
-}
-
-#[tokio::test]
-async fn projects_belong_to_one_tenant() {
-    on_both_engines(|Fixture { store, .. }| async move {
-        let (one, other) = (create_tenant(&store, "one").await.unwrap(), create_tenant(&store, "other").await.unwrap());
-        let (tenant, project) = (one.clone(), ProjectId::new());
-        let made = project.clone();
-        let work = store.transaction(move |tx| {
-            Box::pin(async move {
-                assert!(!tx.project_create(&TenantId::new(), &ProjectId::new(), "x", 1).await?);
-                tx.project_create(&tenant, &made, "default", 5).await
-            })
-        });
-        assert!(work.await.unwrap());
-        let row = store.project_by_name(&one, "default").await.unwrap().unwrap();
-        assert_eq!((&row.id, row.name.as_str(), row.created_at), (&project, "default", 5));
-        assert_eq!(store.project_by_name(&other, "default").await.unwrap(), None);
-
-        let (tenant, stranger) = (one.clone(), other.clone());
-        let work = store.transaction(move |tx| {
-            Box::pin(async move {
-                assert!(!tx.project_delete(&stranger, &project, 6).await?, "another tenant's");
-                tx.project_delete(&tenant, &project, 6).await
-            })
-        });
-        assert!(work.await.unwrap());
-        assert_eq!(store.project_by_name(&one, "default").await.unwrap(), None);
-    })
-    .await;
-}
-
-fn api_key(expires_at: Option<i64>) -> NewApiKey {
-    let (id, name, digest) = (KeyId::new(), "k".into(), "d1".into());
-    NewApiKey { id, name, digest, pepper_version: 1, created_at: 1, expires_at }
-}
-
-fn access_key(expires_at: Option<i64>) -> NewAccessKey {
-    NewAccessKey { id: KeyId::new(), name: "k".into(), sealed_secret: "s1".into(), created_at: 1, expires_at }
 }
 
 #[tokio::test]
@@ -157,10 +118,8 @@ async fn keys_of_a_suspended_or_deleted_owner_are_not_usable() {
                 0 => change_tenant(&store, &who.tenant, 2, |row| row.status = "suspended".into()).await,
                 1 => change_tenant(&store, &who.tenant, 2, |row| row.deleted_at = Some(2)).await,
                 _ => {
-                    let work = store.transaction(move |tx| {
-                        Box::pin(async move { tx.project_delete(&who.tenant, &who.project, 2).await })
-                    });
-                    work.await.unwrap()
+                    let project = (&who.tenant, &who.project);
+                    change_project(&store, project, 2, |row| row.deleted_at = Some(2)).await.unwrap()
                 }
             };
             assert!(ended);

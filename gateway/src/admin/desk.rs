@@ -1,0 +1,145 @@
+//! A gateway without sockets, for tests of the admin API: a database of its own, callers of any role, and calls that go
+//! through all layers of the admin port.
+
+use crate::app::App;
+use crate::audit::{Anchor, Author, Change};
+use crate::catalog::Snapshot;
+use crate::changes::Feed;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::id::{ProjectId, TenantId};
+use crate::inference;
+use crate::quota::Limiter;
+use crate::router;
+use crate::secrets::Secrets;
+use crate::store::testing::{execute, sqlite};
+use crate::telemetry::Metrics;
+use crate::tenants::{self, CreateCredential, Name, Project, Role};
+use crate::upstream::Upstreams;
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+/// All operations, so that only the role says what may be done.
+const ANY_SCOPE: &str = r#"{"operations":["inference","control_plane","read_usage","administer"]}"#;
+
+/// A gateway, and an operator who administers it.
+pub(crate) struct Desk {
+    pub(crate) app: Arc<App>,
+    /// A platform administrator's token.
+    pub(crate) root: String,
+    _state: TempDir,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Reply {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    /// Status, and the field at fault.
+    pub(crate) fn fault(&self) -> (u16, Option<String>) {
+        (self.status.as_u16(), self.json()["param"].as_str().map(str::to_owned))
+    }
+}
+
+impl Desk {
+    pub(crate) async fn open() -> Desk {
+        Desk::open_with(vec![]).await
+    }
+
+    /// With these clusters, whose workers are not watched yet.
+    pub(crate) async fn open_with(clusters: Vec<config::Cluster>) -> Desk {
+        let (fixture, state) = sqlite().await;
+        let config = Config { cluster: clusters, ..fixture.config };
+        let given =
+            |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| crate::upstream::cluster::fake::SECRET.to_owned());
+        let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
+        let metrics = Metrics::default();
+        let app = Arc::new(App {
+            changes: Feed::default(),
+            anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone()).unwrap(),
+            catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
+            limiter: Limiter::local(Clock::System),
+            upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
+            inference: inference::State::new(&config),
+            store: fixture.store,
+            clock: Clock::System,
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            config,
+            secrets,
+            metrics,
+        });
+        let mut desk = Desk { app, root: String::new(), _state: state };
+        desk.root = desk.operator(Role::PlatformAdmin).await;
+        desk
+    }
+
+    /// A new operator's token.
+    pub(crate) async fn operator(&self, role: Role) -> String {
+        let App { store, secrets, clock, .. } = &*self.app;
+        let made = tenants::create_admin_token(store, secrets, clock, credential()).await.unwrap();
+        let id = &made.id;
+        execute(store, format!("UPDATE admin_tokens SET role = '{}' WHERE id = '{id}'", role.as_str())).await;
+        made.text.expose().to_owned()
+    }
+
+    /// A new tenant with a project, made by the administrator over the API.
+    pub(crate) async fn tenant(&self, name: &str) -> (TenantId, ProjectId) {
+        let made = self.call("POST", "/admin/v1/tenants", &self.root, &format!(r#"{{"name":"{name}"}}"#)).await;
+        let tenant = TenantId::parse(made.json()["id"].as_str().unwrap()).unwrap();
+        let App { store, secrets, clock, .. } = &*self.app;
+        let project = Project::new(tenant.clone(), Name::parse("default").unwrap(), clock.now());
+        let author = Author::command("test");
+        let change = Change { store, secrets, now: clock.now(), author: &author, once: None };
+        tenants::create_project(change, &project).await.unwrap();
+        (tenant, project.id)
+    }
+
+    /// A new key of a tenant's caller.
+    pub(crate) async fn key(&self, owner: (&TenantId, &ProjectId), role: Role) -> String {
+        let App { store, secrets, clock, .. } = &*self.app;
+        let made = tenants::create_api_key(store, secrets, clock, owner, credential()).await.unwrap();
+        let (id, role) = (&made.id, role.as_str());
+        execute(store, format!("UPDATE api_keys SET role = '{role}', scope = '{ANY_SCOPE}' WHERE id = '{id}'")).await;
+        made.text.expose().to_owned()
+    }
+
+    pub(crate) async fn get(&self, path: &str, credential: &str) -> Reply {
+        self.call("GET", path, credential, "").await
+    }
+
+    /// From 192.0.2.7, through all layers.
+    pub(crate) async fn call(&self, method: &str, path: &str, credential: &str, body: &str) -> Reply {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "admin")
+            .header("authorization", format!("Bearer {credential}"))
+            .extension(crate::accept::Peer("192.0.2.7".parse().unwrap()))
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        let (head, body) = router::operators(&self.app).oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Reply { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+}
+
+fn credential() -> CreateCredential {
+    CreateCredential { name: Name::parse("a test's").unwrap(), expires_at: None }
+}
