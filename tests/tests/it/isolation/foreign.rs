@@ -22,6 +22,9 @@ pub(super) async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>,
     }
     in_query(suite, row, operation, port, &owner).await;
     in_body(suite, row, operation, port, &owner).await;
+    if port == Port::Own && operation.path.contains("{tenant_id}") {
+        in_body(suite, row, operation, port, &operator).await;
+    }
 }
 
 /// Asks about what is B's and about what was never there. Both replies, if they stay different.
@@ -59,60 +62,55 @@ async fn must_be_alike(suite: &Suite, caller: &Caller, port: Port, asks: (&Ask, 
 }
 
 /// Every parameter of the path: tenant B's things under their own tenant and under A's, A's under B's, and ids of every
-/// other kind.
+/// other kind. Operators may ask for all that there is, but not for B's as if it were A's.
 async fn in_path(suite: &Suite, row: &Row, operation: &Operation<'_>, port: Port, caller: &Caller) {
     let (a, b) = (&suite.a.things, &suite.b.things);
     let never = b.twins();
     let parameters: Vec<&str> =
         operation.parameters().into_iter().filter(|(place, ..)| *place == "path").map(|(_, name, _)| name).collect();
     let names_tenant = parameters.contains(&"tenant_id");
-    let refused: &[u16] = match (row.caller, port) {
-        (For::Operators, Port::Own) if !caller.is_operator() && !names_tenant => &[403],
-        // Of a model's name the gateway may say that it can be none; what is asked for is also read as a name.
-        (For::OpenAi | For::Bedrock, _) => &[400, 404],
-        _ => &[404],
+    let nests = names_tenant && parameters.len() > 1;
+    if caller.is_operator() && !names_tenant {
+        return;
+    }
+    let forbidden = row.caller == For::Operators && !caller.is_operator() && port == Port::Own;
+    let refused = |is_own_tenant: bool| -> &[u16] {
+        match row.caller {
+            // Of a model's name the gateway may also say that it can be none.
+            For::OpenAi | For::Bedrock => &[400, 404],
+            _ if forbidden && is_own_tenant => &[403],
+            _ => &[404],
+        }
     };
-    let body = || row.body.map(|body| body(a, "isolation-never-made"));
-    let ask = |things: &dyn Fn(&str) -> String, asked: Vec<String>| {
-        let mut ask = Ask::at(row, operation, things, body());
+    let ask = |value: &dyn Fn(&str) -> String, asked: Vec<String>| {
+        let mut ask = Ask::at(row, operation, value, row.body.map(|body| body(a, "isolation-never-made")));
         ask.asked = asked;
         ask
     };
     let of = |things: &Things, name: &str| things.in_path(operation.path, name).to_owned();
     if names_tenant && !caller.is_operator() {
-        // All is B's; and A's own under B. The tenant is not the caller's in both, and nothing else counts.
+        // All is B's. The tenant is not the caller's, and nothing else counts.
         let whole = |things: &Things| ask(&|name| of(things, name), things.ids().map(str::to_owned).into());
-        must_be_alike(suite, caller, port, (&whole(b), &whole(&never)), row.id, refused).await;
+        must_be_alike(suite, caller, port, (&whole(b), &whole(&never)), row.id, refused(false)).await;
     }
-    let nested: Vec<&str> = parameters.iter().copied().filter(|name| *name != "tenant_id").collect();
-    if names_tenant && (!caller.is_operator() || !nested.is_empty()) {
-        let mixed = |tenant: &str| {
+    if nests {
+        let under = |tenant: &str| {
             let value = |name: &str| if name == "tenant_id" { tenant.to_owned() } else { of(a, name) };
             ask(&value, vec![tenant.to_owned()])
         };
-        must_be_alike(suite, caller, port, (&mixed(&b.tenant), &mixed(&never.tenant)), row.id, refused).await;
+        must_be_alike(suite, caller, port, (&under(&b.tenant), &under(&never.tenant)), row.id, refused(false)).await;
     }
     for parameter in &parameters {
         for (foreign, never) in b.ids().into_iter().zip(never.ids()) {
-            let is_its_own_kind = foreign == of(b, parameter);
-            if caller.is_operator() && is_its_own_kind && !names_tenant {
-                continue; // an operator may ask for that
-            }
-            if caller.is_operator() && *parameter == "tenant_id" && is_its_own_kind {
-                continue; // has been asked above, where anything else is in the path
-            }
-            if *parameter == "token_id" && is_its_own_kind && caller.is_operator() {
-                continue;
+            if caller.is_operator() && *parameter == "tenant_id" && foreign == b.tenant {
+                continue; // theirs to ask for; with anything else in the path it was asked above
             }
             let with = |id: &str| {
                 let value = |name: &str| if name == *parameter { id.to_owned() } else { of(a, name) };
                 ask(&value, vec![id.to_owned()])
             };
-            // A's owner may not do it to A either: that it is A is all that the reply says.
-            let own_but_forbidden = row.caller == For::Operators && names_tenant && *parameter != "tenant_id";
-            let refused =
-                if own_but_forbidden && !caller.is_operator() && port == Port::Own { &[403] } else { refused };
-            must_be_alike(suite, caller, port, (&with(foreign), &with(never)), row.id, refused).await;
+            let is_own_tenant = *parameter != "tenant_id";
+            must_be_alike(suite, caller, port, (&with(foreign), &with(never)), row.id, refused(is_own_tenant)).await;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A new operation is put in here when it is made; until then the suite fails and names it.
 
-use super::things::Things;
+use super::things::{self, Things};
 use caprock_tests::gateway::MODEL;
 use serde_json::{Value, json};
 
@@ -47,6 +47,10 @@ pub(super) enum Victim {
     AccessKey,
     /// The operator's token.
     AdminToken,
+    /// The catalog's model.
+    Model,
+    /// The catalog's alias.
+    ModelAlias,
 }
 
 /// A body for things, with a text that no other call has.
@@ -169,6 +173,16 @@ pub(super) const TABLE: &[Row] = &[
     operators("list_audit_log", "read_audit"),
     operators("export_audit_log", "read_audit"),
     operators("verify_audit_log", "read_audit"),
+    operators("get_catalog", "read_platform"),
+    operators("list_catalog_models", "read_platform"),
+    operators("create_catalog_model", "manage_catalog").with(|_, unique| things::model(unique)),
+    operators("get_catalog_model", "read_platform"),
+    operators("update_catalog_model", "manage_catalog").uses(Victim::Model).with(|_, _| json!({ "name": "Renamed" })),
+    operators("delete_catalog_model", "manage_catalog").uses(Victim::Model),
+    operators("list_model_aliases", "read_platform"),
+    operators("get_model_alias", "read_platform").uses(Victim::ModelAlias),
+    operators("put_model_alias", "manage_catalog").uses(Victim::ModelAlias).with(|_, _| json!({ "target": MODEL })),
+    operators("delete_model_alias", "manage_catalog").uses(Victim::ModelAlias),
 ];
 
 fn converse(_: &Things, _: &str) -> Value {

@@ -4,6 +4,7 @@ use super::table::Victim;
 use caprock_tests::admin::{Admin, Made};
 use caprock_tests::client::Client;
 use caprock_tests::gateway::MODEL;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// What operations are asked about.
@@ -25,6 +26,8 @@ pub(super) struct Things {
     pub(super) token: String,
     /// What the catalog calls a model.
     pub(super) model: String,
+    /// Another name of a model; only where an operation uses one up is there one.
+    pub(super) alias: String,
 }
 
 /// A tenant with its owner.
@@ -75,6 +78,7 @@ impl Side {
             request,
             token: token.to_owned(),
             model: MODEL.to_owned(),
+            alias: "isolation-alias".to_owned(),
         };
         let secrets = [&owner, &api_key, &access_key].map(|made| made.secret.clone()).into();
         Side { things, owner, names: vec![mark.to_owned()], secrets }
@@ -113,6 +117,7 @@ impl Things {
             "request_id" => &self.request,
             "token_id" => &self.token,
             "model" | "modelId" | "model_id" => &self.model,
+            "alias_id" => &self.alias,
             _ => panic!("{path}: what is a {parameter}? The suite has no thing for it"),
         }
     }
@@ -128,6 +133,7 @@ impl Things {
             request: twin(&self.request),
             token: twin(&self.token),
             model: self.model.clone(),
+            alias: self.alias.clone(),
         }
     }
 
@@ -147,9 +153,27 @@ impl Things {
                 let input = json!({ "name": unique, "role": "platform_viewer", "scope": narrow });
                 things.token = operator.admin_token(&input).await.id;
             }
+            Victim::Model => {
+                let input = model(unique);
+                things.model = input["id"].as_str().unwrap().to_owned();
+                operator.call(Method::POST, "/admin/v1/models", Some(&input)).await;
+            }
+            Victim::ModelAlias => {
+                things.alias = format!("isolation.{unique}");
+                let path = format!("/admin/v1/model-aliases/{}", things.alias);
+                operator.call(Method::PUT, &path, Some(&json!({ "target": MODEL }))).await;
+            }
         }
         things
     }
+}
+
+/// A model for the catalog.
+pub(super) fn model(unique: &str) -> Value {
+    json!({
+        "id": format!("isolation.{unique}"), "name": "Isolation", "provider": "Example", "context_tokens": 1024,
+        "price_picousd_per_token": { "input": 1, "output": 1, "source": "a test" }, "stand_in": MODEL,
+    })
 }
 
 /// An id of the same form that was never there: the very next one, so that it sorts where the given one does and a list
