@@ -200,7 +200,7 @@ async fn what_others_have_is_no_obstacle(suite: &Suite) {
             let is_its_own = body["tenant_id"].as_str().is_none_or(|id| id == tenant)
                 && body["project_id"].as_str().is_none_or(|id| id == project);
             let is_new = made.insert(body["id"].as_str().unwrap_or_default().to_owned());
-            if reply.status != 201 || !is_its_own || !is_new || reply.headers.contains_key("idempotency-replayed") {
+            if reply.status != 201 || !is_its_own || !is_new || reply.headers.contains_key("idempotent-replayed") {
                 suite.note(format!("{} as {}: {reply:?}", row.id, caller.name));
             }
         }
