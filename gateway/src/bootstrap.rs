@@ -1,4 +1,4 @@
-//! The first tenant and its credentials, made through the same functions as any other's.
+//! The first operator's token, the first tenant and its credentials, made through the same functions as any other's.
 
 use crate::audit::{Author, Change};
 use crate::clock::Clock;
@@ -8,7 +8,10 @@ use crate::id::{ProjectId, TenantId};
 use crate::quota::Limits;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::Store;
-use crate::tenants::{self, CreateCredential, Name, Project, Status, Tenant};
+use crate::tenants::{
+    self, CreateAdminToken, CreateCredential, CreatedAccessKey, CreatedAdminToken, CreatedApiKey, Issuer, Name,
+    Project, Status, Tenant,
+};
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -39,7 +42,7 @@ pub struct Bootstrapped {
 /// CAPROCK_ADMIN_TOKEN is used instead of a new one.
 ///
 /// It can be repeated: credentials in the file that still work stay, the others are replaced by fresh ones of the same
-/// tenant. Lines of the file that are not credentials are kept.
+/// tenant. A key that works for another tenant is revoked when it is replaced. Lines of the file that are not credentials are kept.
 ///
 /// # Errors
 /// `Invalid` and `Conflict`, with texts for the operator; `Internal`; those of the store.
@@ -47,19 +50,41 @@ pub async fn bootstrap(config: &Config, credentials_file: &Path) -> Result<Boots
     bootstrap_with(config, credentials_file, |name| std::env::var(name).ok()).await
 }
 
+/// Makes an installation that operators can enter: secrets, schema, and a platform administrator's token unless one can be
+/// used already. It is returned to be shown, which is the only time that it is seen. An admin token set as
+/// CAPROCK_ADMIN_TOKEN is registered instead; then nothing is returned, and no other token is made.
+///
+/// # Errors
+/// `Invalid` and `Conflict`, with texts for the operator; `Internal`; those of the store.
+pub async fn bootstrap_operator(config: &Config) -> Result<Option<SecretText>> {
+    bootstrap_operator_with(config, |name| std::env::var(name).ok()).await
+}
+
 async fn bootstrap_with(
     config: &Config,
     credentials_file: &Path,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<Bootstrapped> {
-    let secrets = Secrets::load_or_create_from(&config.gateway.state_dir, &config.secrets, &env)?;
-    let store = Store::connect(config).await?;
-    store.migrate().await?;
-    let given_token = env(ADMIN_TOKEN).map(SecretText::new);
-    let work = Work { store: &store, secrets: &secrets, clock: Clock::System, author: Author::command("bootstrap") };
-    let done = work.run(credentials_file, given_token).await;
+    let (secrets, store) = open(config, &env).await?;
+    let given = env(ADMIN_TOKEN).map(SecretText::new);
+    let done = Work::new(&store, &secrets).run(credentials_file, given).await;
     store.close().await;
     done
+}
+
+async fn bootstrap_operator_with(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<Option<SecretText>> {
+    let (secrets, store) = open(config, &env).await?;
+    let given = env(ADMIN_TOKEN).map(SecretText::new);
+    let made = Work::new(&store, &secrets).first_admin_token(given).await;
+    store.close().await;
+    made
+}
+
+async fn open(config: &Config, env: &impl Fn(&str) -> Option<String>) -> Result<(Secrets, Store)> {
+    let secrets = Secrets::load_or_create_from(&config.gateway.state_dir, &config.secrets, env)?;
+    let store = Store::connect(config).await?;
+    store.migrate().await?;
+    Ok((secrets, store))
 }
 
 struct Work<'a> {
@@ -69,21 +94,27 @@ struct Work<'a> {
     author: Author,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(store: &'a Store, secrets: &'a Secrets) -> Work<'a> {
+        Work { store, secrets, clock: Clock::System, author: Author::command("bootstrap") }
+    }
+
     async fn run(&self, file: &Path, given_token: Option<SecretText>) -> Result<Bootstrapped> {
         let (tenant, project) = self.demo().await?;
         let mut lines = Lines::read(file)?;
         let mut renewed = Vec::new();
 
         if !self.api_key_works(&lines, &tenant).await? {
-            let made =
-                tenants::create_api_key(self.store, self.secrets, &self.clock, (&tenant, &project), credential()?);
-            lines.set(API_KEY, made.await?.text.expose());
+            let (change, input) = (self.change(), credential(&project)?);
+            let made = CreatedApiKey::generate(self.secrets, &tenant, input, &self.author, change.now)?;
+            tenants::create_api_key(change, &Issuer::command(), &made).await?;
+            lines.set(API_KEY, made.text.expose());
             renewed.push(API_KEY);
         }
         if !self.access_key_works(&lines, &tenant).await? {
-            let owner = (&tenant, &project);
-            let made = tenants::create_access_key(self.store, self.secrets, &self.clock, owner, credential()?).await?;
+            let (change, input) = (self.change(), credential(&project)?);
+            let made = CreatedAccessKey::generate(self.secrets, &tenant, input, &self.author, change.now)?;
+            tenants::create_access_key(change, &Issuer::command(), &made).await?;
             lines.set(ACCESS_KEY_ID, &made.access_key_id);
             lines.set(SECRET_ACCESS_KEY, made.secret.expose());
             renewed.extend([ACCESS_KEY_ID, SECRET_ACCESS_KEY]);
@@ -131,7 +162,16 @@ impl Work<'_> {
     async fn api_key_works(&self, lines: &Lines, tenant: &TenantId) -> Result<bool> {
         let Some(key) = lines.get(API_KEY) else { return Ok(false) };
         let found = tenants::authenticate_api_key(self.store, self.secrets, &self.clock, key).await;
-        Ok(works(found)?.is_some_and(|principal| principal.tenant == *tenant))
+        match works(found)? {
+            Some(principal) if principal.tenant == *tenant => Ok(true),
+            Some(other) => {
+                // Nothing else knows it once the file is written: it must not stay behind, valid and forgotten.
+                let owner = (&other.tenant, &other.key);
+                tenants::revoke_api_key(self.change(), &Issuer::command(), owner, None).await?;
+                Ok(false)
+            }
+            None => Ok(false),
+        }
     }
 
     async fn access_key_works(&self, lines: &Lines, tenant: &TenantId) -> Result<bool> {
@@ -139,14 +179,22 @@ impl Work<'_> {
             return Ok(false);
         };
         let found = tenants::access_key(self.store, self.secrets, &self.clock, id).await;
-        Ok(works(found)?.is_some_and(|key| key.principal.tenant == *tenant && key.secret.expose() == secret))
+        match works(found)?.filter(|key| key.secret.expose() == secret) {
+            Some(key) if key.principal.tenant == *tenant => Ok(true),
+            Some(other) => {
+                let owner = (&other.principal.tenant, &other.principal.key);
+                tenants::revoke_access_key(self.change(), &Issuer::command(), owner, None).await?;
+                Ok(false)
+            }
+            None => Ok(false),
+        }
     }
 
     /// What the file's admin token must become; `None` when it is right already.
     async fn new_admin_token(&self, lines: &Lines, given: Option<SecretText>) -> Result<Option<SecretText>> {
         if let Some(given) = given {
             let name = Name::parse(CREDENTIAL)?;
-            tenants::register_admin_token(self.store, self.secrets, &self.clock, name, given.expose()).await?;
+            tenants::register_admin_token(self.change(), name, given.expose()).await?;
             return Ok((lines.get(ADMIN_TOKEN) != Some(given.expose())).then_some(given));
         }
         if let Some(token) = lines.get(ADMIN_TOKEN) {
@@ -155,13 +203,30 @@ impl Work<'_> {
                 return Ok(None);
             }
         }
-        let made = tenants::create_admin_token(self.store, self.secrets, &self.clock, credential()?).await?;
+        let made = self.admin_token()?;
+        tenants::create_admin_token(self.change(), &Issuer::command(), &made).await?;
         Ok(Some(made.text))
+    }
+
+    /// The first platform administrator's token, unless there is a usable one, or one was given.
+    async fn first_admin_token(&self, given: Option<SecretText>) -> Result<Option<SecretText>> {
+        if let Some(given) = given {
+            tenants::register_admin_token(self.change(), Name::parse(CREDENTIAL)?, given.expose()).await?;
+            return Ok(None);
+        }
+        let made = self.admin_token()?;
+        let first = tenants::create_first_admin_token(self.change(), &made).await?;
+        Ok(first.then_some(made.text))
+    }
+
+    fn admin_token(&self) -> Result<CreatedAdminToken> {
+        let input = CreateAdminToken::platform_admin(Name::parse(CREDENTIAL)?);
+        CreatedAdminToken::generate(self.secrets, input, &self.author, self.clock.now())
     }
 }
 
-fn credential() -> Result<CreateCredential> {
-    Ok(CreateCredential { name: Name::parse(CREDENTIAL)?, expires_at: None })
+fn credential(project: &ProjectId) -> Result<CreateCredential> {
+    Ok(CreateCredential::developer(Name::parse(CREDENTIAL)?, project.clone()))
 }
 
 /// `None` for a credential that is refused. A failing database is an error, and so is a master key that can't open what it

@@ -124,3 +124,67 @@ async fn a_lost_master_key_is_told_and_not_papered_over() {
     assert!(error.message.contains("CAPROCK_MASTER_KEY"), "{}", error.message);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
 }
+
+#[tokio::test]
+async fn without_a_file_the_first_operators_token_is_shown_once_and_nothing_else_is_made() {
+    let (_dir, config, _file) = place();
+    let first = bootstrap_operator_with(&config, |_| None).await.unwrap().unwrap();
+    assert!(bootstrap_operator_with(&config, |_| None).await.unwrap().is_none(), "there is one");
+    let secrets = Secrets::load_with(&config.gateway.state_dir, |_| None).unwrap();
+    let (store, clock) = (Store::connect(&config).await.unwrap(), Clock::System);
+    let known = tenants::authenticate_admin_token(&store, &secrets, &clock, first.expose()).await.unwrap();
+    assert_eq!(known.role, tenants::Role::PlatformAdmin);
+    assert!(store.tenant_by_name(TENANT).await.unwrap().is_none());
+    store.close().await;
+
+    // A token that has ended is as good as none.
+    let store = Store::connect(&config).await.unwrap();
+    let id = known.token.clone();
+    let work = store.transaction(move |tx| {
+        Box::pin(async move {
+            let mut row = tx.admin_token_for_change(&id).await?.unwrap();
+            row.expires_at = Some(1);
+            tx.admin_token_update(&row, 1).await
+        })
+    });
+    work.await.unwrap();
+    let second = bootstrap_operator_with(&config, |_| None).await.unwrap().unwrap();
+    assert_ne!(second.expose(), first.expose());
+}
+
+#[tokio::test]
+async fn a_token_from_outside_is_registered_in_place_of_one_that_is_shown() {
+    let (_dir, config, _file) = place();
+    let (_other_dir, other_config, _) = place();
+    let given = bootstrap_operator_with(&other_config, |_| None).await.unwrap().unwrap();
+    let env = |name: &str| (name == ADMIN_TOKEN).then(|| given.expose().to_owned());
+    for _ in 0..2 {
+        assert!(bootstrap_operator_with(&config, env).await.unwrap().is_none());
+    }
+    let secrets = Secrets::load_with(&config.gateway.state_dir, |_| None).unwrap();
+    let store = Store::connect(&config).await.unwrap();
+    tenants::authenticate_admin_token(&store, &secrets, &Clock::System, given.expose()).await.unwrap();
+    assert_eq!(store.admin_tokens(&Default::default(), None, 9).await.unwrap().len(), 1);
+    let weak = |name: &str| (name == ADMIN_TOKEN).then(|| "admin".to_owned());
+    assert_eq!(bootstrap_operator_with(&config, weak).await.unwrap_err().kind, ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn keys_in_the_file_that_work_for_another_tenant_are_revoked_when_they_are_replaced() {
+    let (_dir, config, file) = place();
+    let first = run(&config, &file).await.unwrap();
+    let (key, access_key) = (value(&file, API_KEY), value(&file, ACCESS_KEY_ID));
+    // The demo tenant is renamed, so the next run makes another one.
+    let store = Store::connect(&config).await.unwrap();
+    let secrets = Secrets::load_with(&config.gateway.state_dir, |_| None).unwrap();
+    let author = Author::command("test");
+    let change = Change { store: &store, secrets: &secrets, now: 1, author: &author, once: None };
+    let update = tenants::UpdateTenant { name: Some(Name::parse("old").unwrap()), ..Default::default() };
+    tenants::update_tenant(change, &first.tenant, update, None).await.unwrap();
+    let second = run(&config, &file).await.unwrap();
+    assert_ne!(second.tenant, first.tenant);
+    assert_eq!(second.renewed, [API_KEY, ACCESS_KEY_ID, SECRET_ACCESS_KEY]);
+    check_all_work(&config, &file, &second).await;
+    assert!(tenants::authenticate_api_key(&store, &secrets, &Clock::System, &key).await.is_err());
+    assert!(tenants::access_key(&store, &secrets, &Clock::System, &access_key).await.is_err());
+}

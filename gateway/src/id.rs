@@ -114,6 +114,11 @@ impl<K: Named> Id<K> {
         &self.text
     }
 
+    /// Without its prefix.
+    pub fn public(&self) -> &str {
+        self.text.split_once('_').map_or("", |(_, public)| public)
+    }
+
     /// The hyphenated UUID, where a protocol wants one; `None` for ids that are not UUIDs.
     pub fn uuid(&self) -> Option<Uuid> {
         Uuid::try_parse(self.text.split_once('_')?.1).ok()

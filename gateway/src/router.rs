@@ -85,6 +85,27 @@ pub fn operators(app: &Arc<App>) -> Router {
             "/admin/v1/tenants/{tenant_id}/projects/{project_id}/model-access",
             get(admin::model_access::of_project).put(admin::model_access::set_of_project),
         )
+        .route("/admin/v1/tenants/{tenant_id}/api-keys", get(admin::api_keys::list).post(admin::api_keys::create))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}",
+            get(admin::api_keys::get).patch(admin::api_keys::update).delete(admin::api_keys::revoke),
+        )
+        .route("/admin/v1/tenants/{tenant_id}/api-keys/{key_id}/rotate", post(admin::api_keys::rotate))
+        .route(
+            "/admin/v1/tenants/{tenant_id}/access-keys",
+            get(admin::access_keys::list).post(admin::access_keys::create),
+        )
+        .route(
+            "/admin/v1/tenants/{tenant_id}/access-keys/{key_id}",
+            get(admin::access_keys::get).patch(admin::access_keys::update).delete(admin::access_keys::revoke),
+        )
+        .route("/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/rotate", post(admin::access_keys::rotate))
+        .route("/admin/v1/admin-tokens", get(admin::admin_tokens::list).post(admin::admin_tokens::create))
+        .route(
+            "/admin/v1/admin-tokens/{token_id}",
+            get(admin::admin_tokens::get).patch(admin::admin_tokens::update).delete(admin::admin_tokens::revoke),
+        )
+        .route("/admin/v1/admin-tokens/{token_id}/rotate", post(admin::admin_tokens::rotate))
         .route("/admin/v1/requests/{request_id}", get(admin::requests::get))
         .route("/admin/v1/cluster/workers", get(admin::workers::list))
         .route("/admin/v1/audit-log", get(admin::audit_log::list))

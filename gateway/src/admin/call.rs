@@ -16,7 +16,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -66,6 +66,11 @@ impl Call {
     /// Who calls.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Who calls, as the audit log names it.
+    pub fn author(&self) -> &Author {
+        &self.author
     }
 
     /// One time for the whole call, µs since 1970.
@@ -137,12 +142,13 @@ impl Call {
         json::parse(&self.body)
     }
 
-    /// The body, where an empty one means the default.
+    /// The body, where an empty one, or `null`, means the default.
     ///
     /// # Errors
     /// `Invalid`, naming the field.
     pub fn input_or_default<T: DeserializeOwned + Default>(&self) -> Result<T> {
-        if self.body.is_empty() { Ok(T::default()) } else { self.input() }
+        let body = self.body.trim_ascii();
+        if body.is_empty() || body == b"null" { Ok(T::default()) } else { self.input() }
     }
 
     /// The version that `If-Match` names; `None` when the caller takes any.
@@ -188,26 +194,52 @@ impl Call {
         V: Serialize,
         F: Future<Output = Result<()>>,
     {
+        let (reply, replayed) = self.once(view, how).await?;
+        let mut response = shown_once(StatusCode::CREATED, reply, replayed);
+        response.headers_mut().insert(ETAG, etag(version));
+        Ok(response)
+    }
+
+    /// Gives something that is there a new secret, once, as [`Call::create`] makes something new. The reply has no ETag:
+    /// which version it will be is not known before the change is made.
+    ///
+    /// # Errors
+    /// As those of [`Call::create`].
+    pub async fn renew<'a, V, T, F>(&'a self, view: &V, how: impl FnOnce(Change<'a>) -> F) -> Result<Response>
+    where
+        V: Serialize,
+        F: Future<Output = Result<T>>,
+    {
+        let (reply, replayed) = self.once(view, how).await?;
+        Ok(shown_once(StatusCode::OK, reply, replayed))
+    }
+
+    /// The reply's body, and whether it is an earlier call's.
+    async fn once<'a, V, T, F>(&'a self, view: &V, how: impl FnOnce(Change<'a>) -> F) -> Result<(String, bool)>
+    where
+        V: Serialize,
+        F: Future<Output = Result<T>>,
+    {
         let reply = serde_json::to_string(view).map_err(Error::internal)?;
         let Some(key) = idempotency::key(&self.head.headers)? else {
             how(self.change_by(None)).await?;
             self.app.changes.catch_up().await;
-            return Ok(created(reply, version, false));
+            return Ok((reply, false));
         };
         let once = idempotency::once(&self.app.secrets, &self.author.id, key, &self.head, &self.body, &reply)?;
         let once = Arc::new(once);
         if let Some(kept) = idempotency::kept(&self.app, &once, self.now).await? {
-            return Ok(created(kept, version, true));
+            return Ok((kept, true));
         }
         match how(self.change_by(Some(Arc::clone(&once)))).await {
-            Ok(()) => {
+            Ok(_) => {
                 self.app.changes.catch_up().await;
-                Ok(created(reply, version, false))
+                Ok((reply, false))
             }
             // Another call with this key may have come first while we looked.
             Err(error) if error.kind == ErrorKind::Conflict => {
                 match idempotency::kept(&self.app, &once, self.now).await? {
-                    Some(kept) => Ok(created(kept, version, true)),
+                    Some(kept) => Ok((kept, true)),
                     None => Err(error),
                 }
             }
@@ -273,11 +305,12 @@ pub fn gone() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-fn created(body: String, version: i64, replayed: bool) -> Response {
-    let mut response = (StatusCode::CREATED, body).into_response();
+/// It may hold a secret, so nothing on the way may keep it.
+fn shown_once(status: StatusCode, body: String, replayed: bool) -> Response {
+    let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ETAG, etag(version));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if replayed {
         headers.insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
     }

@@ -1,6 +1,7 @@
 //! A gateway without sockets, for tests of the admin API: a database of its own, callers of any role, and calls that go
 //! through all layers of the admin port.
 
+use super::testing::widest;
 use crate::app::App;
 use crate::audit::{Anchor, Author, Change};
 use crate::catalog::Snapshot;
@@ -12,9 +13,11 @@ use crate::inference;
 use crate::quota::Limiter;
 use crate::router;
 use crate::secrets::Secrets;
-use crate::store::testing::{execute, sqlite};
+use crate::store::testing::sqlite;
 use crate::telemetry::Metrics;
-use crate::tenants::{self, CreateCredential, Name, Project, Role};
+use crate::tenants::{
+    self, CreateAdminToken, CreateCredential, CreatedAdminToken, CreatedApiKey, Issuer, Name, Project, Role,
+};
 use crate::upstream::Upstreams;
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -25,9 +28,6 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
-
-/// All operations, so that only the role says what may be done.
-const ANY_SCOPE: &str = r#"{"operations":["inference","control_plane","read_usage","administer"]}"#;
 
 /// A gateway, and an operator who administers it.
 pub(crate) struct Desk {
@@ -93,9 +93,11 @@ impl Desk {
     /// A new operator's token.
     pub(crate) async fn operator(&self, role: Role) -> String {
         let App { store, secrets, clock, .. } = &*self.app;
-        let made = tenants::create_admin_token(store, secrets, clock, credential()).await.unwrap();
-        let id = &made.id;
-        execute(store, format!("UPDATE admin_tokens SET role = '{}' WHERE id = '{id}'", role.as_str())).await;
+        let author = Author::command("test");
+        let change = Change { store, secrets, now: clock.now(), author: &author, once: None };
+        let input = CreateAdminToken { role, ..CreateAdminToken::platform_admin(name()) };
+        let made = CreatedAdminToken::generate(secrets, input, &author, change.now).unwrap();
+        tenants::create_admin_token(change, &Issuer::command(), &made).await.unwrap();
         made.text.expose().to_owned()
     }
 
@@ -114,9 +116,12 @@ impl Desk {
     /// A new key of a tenant's caller.
     pub(crate) async fn key(&self, owner: (&TenantId, &ProjectId), role: Role) -> String {
         let App { store, secrets, clock, .. } = &*self.app;
-        let made = tenants::create_api_key(store, secrets, clock, owner, credential()).await.unwrap();
-        let (id, role) = (&made.id, role.as_str());
-        execute(store, format!("UPDATE api_keys SET role = '{role}', scope = '{ANY_SCOPE}' WHERE id = '{id}'")).await;
+        let author = Author::command("test");
+        let change = Change { store, secrets, now: clock.now(), author: &author, once: None };
+        let input = CreateCredential::developer(name(), owner.1.clone());
+        let input = CreateCredential { role, scope: widest(), ..input };
+        let made = CreatedApiKey::generate(secrets, owner.0, input, &author, change.now).unwrap();
+        tenants::create_api_key(change, &Issuer::command(), &made).await.unwrap();
         made.text.expose().to_owned()
     }
 
@@ -140,6 +145,6 @@ impl Desk {
     }
 }
 
-fn credential() -> CreateCredential {
-    CreateCredential { name: Name::parse("a test's").unwrap(), expires_at: None }
+fn name() -> Name {
+    Name::parse("a test's").unwrap()
 }

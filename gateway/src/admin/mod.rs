@@ -1,7 +1,11 @@
 //! The control plane over HTTP.
 
+pub mod access_keys;
+pub mod admin_tokens;
+pub mod api_keys;
 pub mod audit_log;
 pub mod call;
+pub mod credentials;
 pub mod idempotency;
 pub mod limits;
 pub mod model_access;

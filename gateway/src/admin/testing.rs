@@ -9,7 +9,10 @@ use crate::quota::Limits;
 use crate::secrets::Secrets;
 use crate::serve::{Addresses, Listeners, Shutdown, run};
 use crate::store::{Store, testing};
-use crate::tenants::{self, CreateCredential, Name, Operation, Project, Role, Scope, Tenant};
+use crate::tenants::{
+    self, CreateAdminToken, CreateCredential, CreatedAccessKey, CreatedAdminToken, CreatedApiKey, Issuer, Name,
+    Operation, Project, Role, Scope, Tenant,
+};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -141,10 +144,12 @@ impl Gateway {
 
     /// A SigV4 access key of acme's project; its id.
     pub(crate) async fn access_key(&self) -> KeyId {
-        let owner = (&self.acme.tenant, &self.acme.project);
-        let credential = credential(Role::TenantDeveloper);
-        let made = tenants::create_access_key(&self.store, &self.secrets, &Clock::System, owner, credential);
-        made.await.unwrap().id
+        let author = Author::command("test");
+        let change = Change { store: &self.store, secrets: &self.secrets, now: 1, author: &author, once: None };
+        let input = CreateCredential::developer(Name::parse("sigv4").unwrap(), self.acme.project.clone());
+        let made = CreatedAccessKey::generate(&self.secrets, &self.acme.tenant, input, &author, change.now).unwrap();
+        tenants::create_access_key(change, &Issuer::command(), &made).await.unwrap();
+        made.key.id
     }
 
     /// The audit log's entries about a target, oldest first: action and whole record.
@@ -173,9 +178,10 @@ impl Making<'_> {
     }
 
     async fn admin_token(&self, role: Role) -> String {
-        let made = tenants::create_admin_token(self.store, self.secrets, &self.clock, credential(role));
-        let made = made.await.unwrap();
-        testing::set_role(self.store, made.id.as_str(), role, &Scope::operators()).await;
+        let (change, name) = (self.change(), Name::parse(role.as_str()).unwrap());
+        let input = CreateAdminToken { role, ..CreateAdminToken::platform_admin(name) };
+        let made = CreatedAdminToken::generate(self.secrets, input, &self.author, change.now).unwrap();
+        tenants::create_admin_token(change, &Issuer::command(), &made).await.unwrap();
         made.text.expose().to_owned()
     }
 
@@ -197,15 +203,13 @@ impl Making<'_> {
     }
 
     async fn api_key(&self, owner: (&TenantId, &ProjectId), role: Role, scope: &Scope) -> Key {
-        let made = tenants::create_api_key(self.store, self.secrets, &self.clock, owner, credential(role));
-        let made = made.await.unwrap();
-        testing::set_role(self.store, made.id.as_str(), role, scope).await;
-        Key { id: made.id, text: made.text.expose().to_owned() }
+        let (change, name) = (self.change(), Name::parse(role.as_str()).unwrap());
+        let input = CreateCredential::developer(name, owner.1.clone());
+        let input = CreateCredential { role, scope: scope.clone(), ..input };
+        let made = CreatedApiKey::generate(self.secrets, owner.0, input, &self.author, change.now).unwrap();
+        tenants::create_api_key(change, &Issuer::command(), &made).await.unwrap();
+        Key { id: made.key.id, text: made.text.expose().to_owned() }
     }
-}
-
-fn credential(role: Role) -> CreateCredential {
-    CreateCredential { name: Name::parse(role.as_str()).unwrap(), expires_at: None }
 }
 
 /// A call that is being put together.

@@ -80,7 +80,7 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
     signed.check_date(app.clock.now())?;
     let key = tenants::access_key(&app.store, &app.secrets, &app.clock, signed.access_key_id()).await?;
     let body = body::read(parts, body, &app.config.http).await?;
-    signed.verify(&head, key.secret.expose().as_bytes(), &body)?;
+    signed.verify(&head, key.secrets(), &body)?;
     Ok((key.principal, body))
 }
 

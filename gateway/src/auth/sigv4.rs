@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, header::HOST};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 use time::format_description::BorrowedFormatItem;
 use time::{OffsetDateTime, PrimitiveDateTime, macros::format_description};
 
@@ -138,11 +138,12 @@ impl<'a> Signed<'a> {
         Err(Error::new(ErrorKind::Unauthenticated(AuthFailure::Expired), text))
     }
 
-    /// Whether `secret` signed this head and body. Compares in constant time.
+    /// Whether one of `secrets` signed this head and body: during a rotation there are two. All are tried, each compared
+    /// in constant time, so time does not tell which.
     ///
     /// # Errors
     /// `Unauthenticated(BadSignature)`
-    pub fn verify(&self, head: &Head<'_>, secret: &[u8], body: &[u8]) -> Result<()> {
+    pub fn verify<'s>(&self, head: &Head<'_>, secrets: impl IntoIterator<Item = &'s [u8]>, body: &[u8]) -> Result<()> {
         let body_hash = hex::encode(Sha256::digest(body));
         if only(head.headers, CONTENT_SHA256)?.is_some_and(|claimed| claimed != body_hash) {
             return Err(bad_signature());
@@ -150,8 +151,10 @@ impl<'a> Signed<'a> {
         let canonical = self.canonical_request(head, &body_hash);
         let digest = hex::encode(Sha256::digest(canonical));
         let to_sign = format!("{ALGORITHM}\n{}\n{}\n{digest}", self.amz_date, self.scope);
-        let expected = mac(&self.signing_key(secret), to_sign.as_bytes());
-        if bool::from(expected.ct_eq(&self.signature)) { Ok(()) } else { Err(bad_signature()) }
+        let signed = secrets.into_iter().fold(Choice::from(0), |signed, secret| {
+            signed | mac(&self.signing_key(secret), to_sign.as_bytes()).ct_eq(&self.signature)
+        });
+        if bool::from(signed) { Ok(()) } else { Err(bad_signature()) }
     }
 
     fn signing_key(&self, secret: &[u8]) -> [u8; 32] {

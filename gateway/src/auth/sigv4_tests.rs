@@ -101,6 +101,10 @@ fn converse_over_http2() -> Wire {
 
 impl Wire {
     fn verify(&self) -> Result<()> {
+        self.verify_with(&[self.secret])
+    }
+
+    fn verify_with(&self, secrets: &[&[u8]]) -> Result<()> {
         let mut request = Request::builder().method(self.method).uri(&self.target);
         for (name, value) in &self.headers {
             request = request.header(*name, value);
@@ -111,7 +115,7 @@ impl Wire {
         let rest = authorization.strip_prefix(ALGORITHM).unwrap().trim();
         let signed = Signed::parse(rest, &head)?;
         signed.check_date(self.now)?;
-        signed.verify(&head, self.secret, self.body.as_bytes())
+        signed.verify(&head, secrets.iter().copied(), self.body.as_bytes())
     }
 
     fn header(mut self, name: &'static str, value: &str) -> Wire {
@@ -154,6 +158,17 @@ fn what_botocore_signed_passes() {
         ("mantle, with blanks in a value", mantle_with_blanks()),
     ] {
         wire.verify().unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn any_of_the_given_secrets_may_have_signed_and_no_other() {
+    let wire = converse();
+    wire.verify_with(&[b"new", wire.secret]).unwrap();
+    wire.verify_with(&[wire.secret, b"former"]).unwrap();
+    for secrets in [&[][..], &[b"new".as_slice()], &[b"new", b"former"]] {
+        let error = wire.verify_with(secrets).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthenticated(AuthFailure::BadSignature));
     }
 }
 

@@ -5,12 +5,12 @@ mod client;
 mod secrets;
 mod show;
 
-use crate::bootstrap::bootstrap;
+use crate::bootstrap::{bootstrap, bootstrap_operator};
 use crate::config::Config;
 use crate::store::Store;
 use crate::{Listeners, Shutdown, openapi, run};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,11 +36,15 @@ enum Command {
     Serve,
     /// Brings the database to this program's schema.
     Migrate,
-    /// Makes secrets, schema, a demo tenant and its credentials; what is there and works is left as it is.
+    /// Makes secrets, schema and the first operator's token; what is there and works is left as it is.
+    ///
+    /// The token is printed once, as CAPROCK_ADMIN_TOKEN=… on standard output, and only when no platform administrator's
+    /// token can be used. If CAPROCK_ADMIN_TOKEN is set, that one is registered and nothing is printed.
     Bootstrap {
-        /// Where the credentials go, as lines NAME=value; only its owner may read it.
+        /// Makes a demo tenant and its credentials too, and puts them and the token here in place of standard output, as
+        /// lines NAME=value; only its owner may read it.
         #[arg(long, value_name = "FILE")]
-        credentials_file: PathBuf,
+        credentials_file: Option<PathBuf>,
     },
     /// Writes the APIs' descriptions as JSON.
     Openapi {
@@ -110,7 +114,11 @@ async fn execute(cli: Cli) -> Result<(), String> {
             store.close().await;
             Ok(())
         }
-        Command::Bootstrap { credentials_file } => {
+        Command::Bootstrap { credentials_file: None } => {
+            let made = bootstrap_operator(&config()?).await.map_err(explain)?;
+            made.map_or(Ok(()), |token| print_once(token.expose()))
+        }
+        Command::Bootstrap { credentials_file: Some(credentials_file) } => {
             let done = bootstrap(&config()?, &credentials_file).await.map_err(explain)?;
             tracing::info!(tenant = %done.tenant, project = %done.project, renewed = ?done.renewed, "bootstrapped");
             Ok(())
@@ -120,6 +128,16 @@ async fn execute(cli: Cli) -> Result<(), String> {
         Command::Request(Request::Show(show)) => show::show(show).await,
         Command::Audit(command) => audit::run(command).await,
     }
+}
+
+/// If it can't be shown it is of no use to anybody, and the operator must hear what to do about that.
+fn print_once(token: &str) -> Result<(), String> {
+    writeln!(io::stdout(), "CAPROCK_ADMIN_TOKEN={token}").map_err(|error| {
+        format!(
+            "the operator's token was made but can't be shown: {error}. Set CAPROCK_ADMIN_TOKEN to a token of your own and \
+             run it again to register that one."
+        )
+    })
 }
 
 async fn serve(config: Config) -> Result<(), String> {

@@ -25,10 +25,14 @@ macro_rules! on {
     }};
 }
 
+mod access_keys;
+mod admin_tokens;
 mod alone;
+mod api_keys;
 mod audit;
 mod audit_entries;
 mod columns;
+mod credentials;
 mod dialect;
 mod door;
 mod keys;
@@ -47,13 +51,15 @@ mod contract;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use admin_tokens::{OperatorFilter, OperatorRow};
 pub use alone::ExclusiveLock;
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
 pub use audit_entries::{AuditEndRow, AuditFilter, AuditRow};
 pub(crate) use columns::count;
+pub use credentials::{CredentialFilter, CredentialRow, DigestColumns, ServiceAccountBounds};
 pub use dialect::Engine;
 pub use door::{Store, Tx};
-pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, NewAccessKey, NewAdminToken, NewApiKey, Owner};
+pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, FormerDigest, Owner};
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
 pub use limits::KeyLimitsRow;
 pub use projects::{ProjectFilter, ProjectRow};

@@ -1,11 +1,11 @@
 //! Databases for tests: a SQLite file or a PostgreSQL database of their own, gone at the end.
 
-use super::{Engine, Store};
+use super::{Engine, Store, Tx};
 use crate::auth::Principal;
 use crate::config::Config;
 use crate::id::{KeyId, ProjectId, ServiceAccountId, TenantId};
 use crate::quota::{Hierarchy, Limits};
-use crate::tenants::{Role, Scope};
+use crate::tenants::Role;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use std::future::Future;
@@ -113,26 +113,51 @@ pub(crate) async fn principal(store: &Store, name: &str) -> Principal {
     principal
 }
 
-/// Gives a credential, API key, access key or admin token, another role and scope.
-pub(crate) async fn set_role(store: &Store, id: &str, role: Role, scope: &Scope) {
-    let (id, role, scope) = (id.to_owned(), role.as_str(), serde_json::to_string(scope).unwrap());
-    let work = store.transaction(move |tx| {
+/// A service account, as far as credentials need one.
+pub(crate) async fn service_account(store: &Store, owner: &Principal, role: Role, scope: &str) -> ServiceAccountId {
+    let (id, owner, scope) = (ServiceAccountId::new(), owner.clone(), scope.to_owned());
+    let made = id.clone();
+    let work = store.transaction(move |tx: &mut Tx| {
         Box::pin(async move {
-            let mut done = 0;
-            done += on!(tx.connection(), c => query(
-                "UPDATE api_keys SET role = $2, scope = $3 WHERE id = $1", [&id, role, &scope],
-            ).execute(c).await.map(|done| done.rows_affected()))
-            .unwrap();
-            done += on!(tx.connection(), c => query(
-                "UPDATE access_keys SET role = $2, scope = $3 WHERE id = $1", [&id, role, &scope],
-            ).execute(c).await.map(|done| done.rows_affected()))
-            .unwrap();
-            done += on!(tx.connection(), c => query(
-                "UPDATE admin_tokens SET role = $2, scope = $3 WHERE id = $1", [&id, role, &scope],
-            ).execute(c).await.map(|done| done.rows_affected()))
-            .unwrap();
-            assert_eq!(done, 1, "no credential {id}");
-            Ok(())
+            on!(tx.connection(), c => query(
+                "INSERT INTO service_accounts (id, tenant_id, project_id, name, role, scope, created_at, updated_at)
+                 VALUES ($1, $2, $3, $1, $4, $5, 1, 1)",
+                [id, owner.tenant, owner.project, role.as_str(), scope],
+            ).execute(c).await.map(drop))
+            .map_err(super::dialect::classify)
+        })
+    });
+    work.await.unwrap();
+    made
+}
+
+/// Gives a service account another role and scope, or deletes it.
+pub(crate) async fn alter_service_account(store: &Store, id: &ServiceAccountId, to: Option<(Role, &str)>) {
+    let (id, role, scope) = (id.clone(), to.map(|(role, _)| role.as_str()), to.map(|(_, scope)| scope.to_owned()));
+    let work = store.transaction(move |tx: &mut Tx| {
+        Box::pin(async move {
+            on!(tx.connection(), c => query(
+                "UPDATE service_accounts
+                 SET role = COALESCE($2, role), scope = COALESCE($3, scope),
+                     deleted_at = CASE WHEN CAST($2 AS TEXT) IS NULL THEN CAST(2 AS BIGINT) END
+                 WHERE id = $1",
+                [id, role, scope],
+            ).execute(c).await.map(drop))
+            .map_err(super::dialect::classify)
+        })
+    });
+    work.await.unwrap();
+}
+
+/// Notes a credential's last use.
+pub(crate) async fn used_at(store: &Store, credential: &str, at: i64) {
+    let credential = credential.to_owned();
+    let work = store.transaction(move |tx: &mut Tx| {
+        Box::pin(async move {
+            on!(tx.connection(), c => query(
+                "INSERT INTO credential_uses (credential_id, last_used_at) VALUES ($1, $2)", [credential, at],
+            ).execute(c).await.map(drop))
+            .map_err(super::dialect::classify)
         })
     });
     work.await.unwrap();

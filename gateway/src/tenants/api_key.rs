@@ -1,14 +1,16 @@
 //! API keys: `ck_…`, sent as bearer token or `x-api-key`.
 
 use super::bearer::Bearer;
-use super::{CreateCredential, found};
+use super::credential::{self, Kind, Step, Stored};
+use super::{CreateCredential, Credential, Issuer, UpdateCredential};
+use crate::audit::{Author, Change};
 use crate::auth::Principal;
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::error::{AuthFailure, Error, ErrorKind, Result};
-use crate::id::{KeyId, ProjectId, TenantId};
+use crate::id::{KeyId, TenantId};
 use crate::quota::Hierarchy;
 use crate::secrets::{SecretText, Secrets};
-use crate::store::{NewApiKey, Store};
+use crate::store::{CredentialFilter, DigestColumns, Store};
 use std::sync::Arc;
 
 const PREFIX: &str = "ck";
@@ -16,33 +18,128 @@ const PREFIX: &str = "ck";
 /// A new API key.
 #[derive(Debug)]
 pub struct CreatedApiKey {
-    /// Public.
+    /// All but its secret.
+    pub key: Credential,
+    /// `ck_…`; this is the only time that it is seen.
+    pub text: SecretText,
+    digest: DigestColumns,
+}
+
+/// An API key's new secret.
+#[derive(Debug)]
+pub struct RotatedApiKey {
+    /// Which key.
     pub id: KeyId,
     /// `ck_…`; this is the only time that it is seen.
     pub text: SecretText,
+    /// The former secret is accepted until then; `None`: not any more.
+    pub former_until: Option<Micros>,
+    digest: DigestColumns,
 }
 
-/// Makes an API key of a project.
+impl CreatedApiKey {
+    /// A new one; not stored yet.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the field, for a role that is no tenant's, a scope out of bounds, or an expiry in the past or
+    /// more than ten years ahead.
+    pub fn generate(
+        secrets: &Secrets,
+        tenant: &TenantId,
+        input: CreateCredential,
+        author: &Author,
+        now: Micros,
+    ) -> Result<CreatedApiKey> {
+        let bearer = Bearer::generate(PREFIX);
+        let key = Credential::new(KeyId::of(&bearer.id), tenant, input, author, now)?;
+        Ok(CreatedApiKey { key, digest: bearer.digest(secrets), text: bearer.into_text() })
+    }
+}
+
+impl RotatedApiKey {
+    /// A new secret for the key `id`; not stored yet. The former one is accepted for `overlap_seconds` more.
+    ///
+    /// # Errors
+    /// `Invalid` for an overlap of more than 30 days.
+    pub fn generate(secrets: &Secrets, id: &KeyId, overlap_seconds: u32, now: Micros) -> Result<RotatedApiKey> {
+        let former_until = credential::former_until(overlap_seconds, now)?;
+        let bearer = Bearer::renew(PREFIX, id.public());
+        Ok(RotatedApiKey { id: id.clone(), digest: bearer.digest(secrets), text: bearer.into_text(), former_until })
+    }
+}
+
+/// By its id, revoked or not.
 ///
 /// # Errors
-/// `NotFound` unless the tenant has the project; `Invalid` for an expiry in the past; those of the store.
-pub async fn create_api_key(
+/// `NotFound` unless the tenant has it; those of the store.
+pub async fn api_key(store: &Store, tenant: &TenantId, id: &KeyId) -> Result<Credential> {
+    Kind::ApiKey.found(store.api_key(tenant, id).await?)
+}
+
+/// A page of a tenant's, in the order of their making.
+///
+/// # Errors
+/// Those of the store.
+pub async fn api_keys(
     store: &Store,
-    secrets: &Secrets,
-    clock: &Clock,
-    (tenant, project): (&TenantId, &ProjectId),
-    input: CreateCredential,
-) -> Result<CreatedApiKey> {
-    let created_at = input.checked(clock)?;
-    let key = Bearer::generate(PREFIX);
-    let (digest, pepper_version) = key.digest(secrets);
-    let (id, expires_at) = (KeyId::of(&key.id), input.expires_at);
-    let new =
-        NewApiKey { id: id.clone(), name: input.name.as_str().into(), digest, pepper_version, created_at, expires_at };
-    let (tenant, project) = (tenant.clone(), project.clone());
-    let work = store.transaction(move |tx| Box::pin(async move { tx.api_key_create(&tenant, &project, &new).await }));
-    found(work.await?, "project")?;
-    Ok(CreatedApiKey { id, text: key.into_text() })
+    tenant: &TenantId,
+    filter: &CredentialFilter,
+    after: Option<&KeyId>,
+    limit: i64,
+) -> Result<Vec<Credential>> {
+    store.api_keys(tenant, filter, after, limit).await?.into_iter().map(Credential::try_from).collect()
+}
+
+/// Stores a new API key.
+///
+/// # Errors
+/// `Forbidden`, naming what reaches further than its issuer or its service account; `NotFound` unless the tenant has
+/// project and service account; those of the store.
+pub async fn create_api_key(change: Change<'_>, issuer: &Issuer, made: &CreatedApiKey) -> Result<()> {
+    credential::create(change, Kind::ApiKey, issuer, &made.key, Stored::Digest(made.digest.clone())).await
+}
+
+/// Changes an API key, as it is after that. `expected` is the version that the caller has seen.
+///
+/// # Errors
+/// `NotFound` unless the tenant has it and it is not revoked; `Forbidden`, naming the field; `PreconditionFailed`;
+/// `Invalid`; those of the store.
+pub async fn update_api_key(
+    change: Change<'_>,
+    issuer: &Issuer,
+    owner: (&TenantId, &KeyId),
+    update: UpdateCredential,
+    expected: Option<i64>,
+) -> Result<Credential> {
+    credential::alter(change, Kind::ApiKey, issuer, owner, Step::Update(update), expected).await
+}
+
+/// Gives an API key its new secret.
+///
+/// # Errors
+/// As those of [`update_api_key`].
+pub async fn rotate_api_key(
+    change: Change<'_>,
+    issuer: &Issuer,
+    tenant: &TenantId,
+    rotated: &RotatedApiKey,
+    expected: Option<i64>,
+) -> Result<Credential> {
+    let step = Step::Rotate { secret: Stored::Digest(rotated.digest.clone()), former_until: rotated.former_until };
+    credential::alter(change, Kind::ApiKey, issuer, (tenant, &rotated.id), step, expected).await
+}
+
+/// Revokes it, for good: the next authentication is refused. It can still be read.
+///
+/// # Errors
+/// As those of [`update_api_key`].
+pub async fn revoke_api_key(
+    change: Change<'_>,
+    issuer: &Issuer,
+    owner: (&TenantId, &KeyId),
+    expected: Option<i64>,
+) -> Result<Credential> {
+    credential::alter(change, Kind::ApiKey, issuer, owner, Step::Revoke, expected).await
 }
 
 /// Who presents `presented`.
@@ -57,9 +154,10 @@ pub async fn authenticate_api_key(
     presented: &str,
 ) -> Result<Principal> {
     let key = Bearer::parse(PREFIX, presented).ok_or_else(bad_key)?;
-    let id = KeyId::of(&key.id);
-    let row = store.usable_api_key(&id, clock.now()).await?;
-    let matches = key.matches(secrets, row.as_ref().map(|row| (row.digest.as_str(), row.pepper_version)));
+    let (id, now) = (KeyId::of(&key.id), clock.now());
+    let row = store.usable_api_key(&id, now).await?;
+    let stored = row.as_ref().map(|row| (row.digest.as_str(), row.pepper_version));
+    let matches = key.matches_either(secrets, stored, row.as_ref().map(|row| &row.former), now);
     match row {
         Some(row) if matches => Ok(Principal {
             tenant: row.owner.tenant_id,
@@ -72,16 +170,6 @@ pub async fn authenticate_api_key(
         }),
         Some(_) | None => Err(bad_key()),
     }
-}
-
-/// Revokes it: the next authentication is refused.
-///
-/// # Errors
-/// `NotFound` unless the tenant has it and it is not revoked; those of the store.
-pub async fn revoke_api_key(store: &Store, clock: &Clock, tenant: &TenantId, id: &KeyId) -> Result<()> {
-    let (tenant, id, now) = (tenant.clone(), id.clone(), clock.now());
-    let work = store.transaction(move |tx| Box::pin(async move { tx.api_key_revoke(&tenant, &id, now).await }));
-    found(work.await?, "API key")
 }
 
 fn bad_key() -> Error {

@@ -3,7 +3,9 @@
 //! The CRC-32 of everything before it lets a scanner, and us, tell a typing mistake from a key without any look-up. The
 //! secret has 190 random bits, so a fast keyed digest is as good as a slow one, and can't be used to exhaust us.
 
+use crate::clock::Micros;
 use crate::secrets::{SecretText, Secrets};
+use crate::store::{DigestColumns, FormerDigest};
 use rand::distr::{Alphanumeric, SampleString};
 use subtle::ConstantTimeEq;
 
@@ -24,12 +26,15 @@ pub(super) struct Bearer {
 impl Bearer {
     /// A fresh one.
     pub(super) fn generate(prefix: &str) -> Bearer {
-        let mut rng = rand::rng();
-        let id = Alphanumeric.sample_string(&mut rng, ID_CHARS);
-        let secret = Alphanumeric.sample_string(&mut rng, SECRET_CHARS);
+        Bearer::renew(prefix, &Alphanumeric.sample_string(&mut rand::rng(), ID_CHARS))
+    }
+
+    /// A fresh secret for a credential whose public part is `id`.
+    pub(super) fn renew(prefix: &str, id: &str) -> Bearer {
+        let secret = Alphanumeric.sample_string(&mut rand::rng(), SECRET_CHARS);
         let before = format!("{prefix}_{id}_{secret}");
         let text = SecretText::new(format!("{before}{}", crc(&before)));
-        Bearer { id, secret: SecretText::new(secret), text }
+        Bearer { id: id.to_owned(), secret: SecretText::new(secret), text }
     }
 
     /// From what a caller presents. `None` unless every part has its length and alphabet and the checksum fits.
@@ -60,11 +65,11 @@ impl Bearer {
         self.text
     }
 
-    /// What is stored: hex digest, and the version of the pepper that made it.
-    pub(super) fn digest(&self, secrets: &Secrets) -> (String, i64) {
-        let version = secrets.pepper_version();
-        let digest = secrets.digest(version, &self.id, self.secret.expose());
-        (hex::encode(digest.unwrap_or_default()), version)
+    /// What is stored.
+    pub(super) fn digest(&self, secrets: &Secrets) -> DigestColumns {
+        let pepper_version = secrets.pepper_version();
+        let digest = secrets.digest(pepper_version, &self.id, self.secret.expose());
+        DigestColumns { digest: hex::encode(digest.unwrap_or_default()), pepper_version }
     }
 
     /// Whether it is what was stored. Without anything stored the same work is done, so time tells nothing.
@@ -75,6 +80,25 @@ impl Bearer {
         let Some(given) = secrets.digest(version, &self.id, self.secret.expose()) else { return false };
         bool::from(given.ct_eq(&expected)) && stored_well
     }
+
+    /// The same, where the secret before the last rotation is as good as the present one until its end. Both are compared
+    /// whatever the first comparison says.
+    pub(super) fn matches_either(
+        &self,
+        secrets: &Secrets,
+        stored: Option<(&str, i64)>,
+        former: Option<&FormerDigest>,
+        now: Micros,
+    ) -> bool {
+        let former = former.and_then(|former| accepted(former, now));
+        self.matches(secrets, stored) | self.matches(secrets, former)
+    }
+}
+
+/// A former secret's digest and pepper, until its end.
+fn accepted(former: &FormerDigest, now: Micros) -> Option<(&str, i64)> {
+    let in_time = former.previous_expires_at.is_some_and(|until| now < until);
+    former.previous_digest.as_deref().zip(former.previous_pepper_version).filter(|_| in_time)
 }
 
 fn crc(before: &str) -> String {
@@ -121,6 +145,38 @@ mod tests {
                 assert_eq!(Bearer::parse("ck", &changed).is_some(), changed == text.expose(), "{changed}");
             }
         }
+    }
+
+    #[test]
+    fn a_former_secret_is_accepted_until_its_end_and_the_present_one_all_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = Secrets::load_or_create_with(dir.path(), |_| None).unwrap();
+        let old = Bearer::generate("ck");
+        let new = Bearer::renew("ck", &old.id);
+        assert!(old.id == new.id && old.secret.expose() != new.secret.expose());
+        let stored = new.digest(&secrets);
+        let stored = Some((stored.digest.as_str(), stored.pepper_version));
+        let DigestColumns { digest, pepper_version } = old.digest(&secrets);
+        let former = FormerDigest {
+            previous_digest: Some(digest),
+            previous_pepper_version: Some(pepper_version),
+            previous_expires_at: Some(10),
+        };
+        let none =
+            FormerDigest { previous_digest: None, previous_pepper_version: None, previous_expires_at: Some(i64::MAX) };
+        for (key, former, now, expected) in [
+            (&old, &former, 9, true),
+            (&old, &former, 10, false),
+            (&old, &none, 9, false),
+            (&new, &former, 9, true),
+            (&new, &former, 10, true),
+            (&new, &none, 10, true),
+        ] {
+            assert_eq!(key.matches_either(&secrets, stored, Some(former), now), expected, "{now}");
+        }
+        let stranger = Bearer::renew("ck", &old.id);
+        assert!(!stranger.matches_either(&secrets, stored, Some(&former), 9));
+        assert!(!old.matches_either(&secrets, None, None, 9));
     }
 
     proptest! {

@@ -8,6 +8,7 @@ mod access_key;
 mod admin_token;
 mod api_key;
 mod bearer;
+mod credential;
 mod issuer;
 mod limits;
 mod permission;
@@ -18,16 +19,26 @@ mod service_account;
 mod tenant;
 
 use crate::catalog::ModelAccess;
-use crate::clock::{Clock, Micros};
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-pub use access_key::{AccessKey, CreatedAccessKey, access_key, create_access_key, revoke_access_key};
-pub use admin_token::{
-    AdminPrincipal, CreatedAdminToken, authenticate_admin_token, create_admin_token, register_admin_token,
-    revoke_admin_token,
+pub use access_key::{
+    AccessKey, CreatedAccessKey, RotatedAccessKey, access_key, access_key_id, access_key_of, access_keys,
+    create_access_key, revoke_access_key, rotate_access_key, update_access_key,
 };
-pub use api_key::{CreatedApiKey, authenticate_api_key, create_api_key, revoke_api_key};
+pub use admin_token::{
+    AdminPrincipal, AdminToken, CreateAdminToken, CreatedAdminToken, RotatedAdminToken, UpdateAdminToken, admin_token,
+    admin_tokens, authenticate_admin_token, create_admin_token, create_first_admin_token, register_admin_token,
+    revoke_admin_token, rotate_admin_token, update_admin_token,
+};
+pub use api_key::{
+    CreatedApiKey, RotatedApiKey, api_key, api_keys, authenticate_api_key, create_api_key, revoke_api_key,
+    rotate_api_key, update_api_key,
+};
+pub(crate) use credential::missing_account;
+pub use credential::{
+    AccountBounds, CreateCredential, Credential, MAX_OVERLAP_SECONDS, UpdateCredential, account_bounds,
+};
 pub use issuer::Issuer;
 pub use limits::{KeyKind, KeyLimits, MAX_LIMIT, key_limits, set_key_limits};
 pub use permission::{Operation, Permission};
@@ -72,26 +83,6 @@ impl Name {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-/// A credential to be made.
-#[derive(Debug, Clone)]
-pub struct CreateCredential {
-    /// For people.
-    pub name: Name,
-    /// Not usable from then on, µs since 1970; `None`: until revoked.
-    pub expires_at: Option<Micros>,
-}
-
-impl CreateCredential {
-    /// The time of creation, once the expiry is known to lie after it.
-    fn checked(&self, clock: &Clock) -> Result<Micros> {
-        let now = clock.now();
-        match self.expires_at {
-            Some(at) if at <= now => Err(Error::invalid("expires_at", "The expiry lies in the past.")),
-            Some(_) | None => Ok(now),
-        }
     }
 }
 
@@ -143,5 +134,9 @@ fn check_version(version: i64, expected: Option<i64>) -> Result<()> {
     }
 }
 
+#[cfg(test)]
+mod admin_token_tests;
+#[cfg(test)]
+mod credential_tests;
 #[cfg(test)]
 mod tests;

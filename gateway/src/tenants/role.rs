@@ -99,11 +99,30 @@ impl Role {
             Role::PlatformViewer | Role::TenantDeveloper | Role::TenantBillingViewer => false,
         }
     }
+
+    /// Whether it gives nothing that `bound` does not give: what a service account's credentials are held to.
+    pub fn within(self, bound: Role) -> bool {
+        self == bound
+            || (!bound.is_platform() && bound.covers(self))
+            || (bound, self) == (Role::TenantDeveloper, Role::TenantBillingViewer)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_within_another_has_no_permission_that_the_other_lacks_and_touches_nobody_more() {
+        for bound in Role::ALL {
+            for role in Role::ALL.into_iter().filter(|role| role.within(bound)) {
+                assert!(Permission::ALL.into_iter().all(|permission| !role.has(permission) || bound.has(permission)));
+                assert!(Role::ALL.into_iter().all(|other| !role.covers(other) || bound.covers(other)));
+            }
+        }
+        assert!(Role::TenantBillingViewer.within(Role::TenantDeveloper));
+        assert!(!Role::TenantOwner.within(Role::TenantAdmin) && !Role::TenantDeveloper.within(Role::PlatformAdmin));
+    }
 
     #[test]
     fn no_tenants_role_has_a_permission_of_the_platform() {

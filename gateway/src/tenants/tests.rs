@@ -1,6 +1,7 @@
 use super::*;
 use crate::audit::{Author, Change};
 use crate::auth::Principal;
+use crate::clock::Clock;
 use crate::error::AuthFailure;
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::quota::Limits;
@@ -14,26 +15,22 @@ const LIMITS: Limits =
     Limits { requests_per_minute: Some(60), tokens_per_minute: Some(9_000), concurrent_requests: None };
 
 /// A tenant `acme` with a project, made through this room's own functions.
-struct World {
-    store: Store,
-    secrets: Secrets,
-    clock: Clock,
-    author: Author,
-    tenant: TenantId,
-    project: ProjectId,
+pub(super) struct World {
+    pub(super) store: Store,
+    pub(super) secrets: Secrets,
+    pub(super) clock: Clock,
+    pub(super) author: Author,
+    pub(super) tenant: TenantId,
+    pub(super) project: ProjectId,
     _dir: TempDir,
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn credential(expires_at: Option<Micros>) -> CreateCredential {
-    CreateCredential { name: name("a key"), expires_at }
-}
-
 impl World {
-    async fn new() -> World {
+    pub(super) async fn new() -> World {
         let (fixture, dir) = sqlite().await;
         let (store, clock) = (fixture.store, Clock::manual(1_000));
         let secrets = Secrets::load_or_create_with(dir.path(), |_| None).unwrap();
@@ -48,43 +45,79 @@ impl World {
         World { store, secrets, clock, author, tenant, project, _dir: dir }
     }
 
-    fn change(&self) -> Change<'_> {
+    pub(super) fn change(&self) -> Change<'_> {
         let now = self.clock.now();
         Change { store: &self.store, secrets: &self.secrets, now, author: &self.author, once: None }
     }
 
-    async fn update(&self, update: UpdateTenant) {
+    pub(super) async fn update(&self, update: UpdateTenant) {
         update_tenant(self.change(), &self.tenant, update, None).await.unwrap();
     }
 
-    async fn set_status(&self, status: Status) {
+    pub(super) async fn set_status(&self, status: Status) {
         self.update(UpdateTenant { status: Some(status), ..UpdateTenant::default() }).await;
     }
 
-    fn owner(&self) -> (&TenantId, &ProjectId) {
-        (&self.tenant, &self.project)
+    pub(super) fn credential(&self) -> CreateCredential {
+        CreateCredential::developer(name("a key"), self.project.clone())
     }
 
-    async fn api_key(&self) -> CreatedApiKey {
-        create_api_key(&self.store, &self.secrets, &self.clock, self.owner(), credential(None)).await.unwrap()
+    /// A key for `tenant`, not stored.
+    pub(super) fn generate(&self, tenant: &TenantId, input: CreateCredential) -> Result<CreatedApiKey> {
+        CreatedApiKey::generate(&self.secrets, tenant, input, &self.author, self.clock.now())
     }
 
-    async fn access_key(&self) -> CreatedAccessKey {
-        create_access_key(&self.store, &self.secrets, &self.clock, self.owner(), credential(None)).await.unwrap()
+    pub(super) fn generate_access_key(&self, tenant: &TenantId, input: CreateCredential) -> Result<CreatedAccessKey> {
+        CreatedAccessKey::generate(&self.secrets, tenant, input, &self.author, self.clock.now())
     }
 
-    async fn authenticate(&self, text: &str) -> Result<Principal> {
+    pub(super) async fn api_key_with(&self, input: CreateCredential) -> CreatedApiKey {
+        let made = self.generate(&self.tenant, input).unwrap();
+        create_api_key(self.change(), &Issuer::command(), &made).await.unwrap();
+        made
+    }
+
+    pub(super) async fn api_key(&self) -> CreatedApiKey {
+        self.api_key_with(self.credential()).await
+    }
+
+    pub(super) async fn access_key(&self) -> CreatedAccessKey {
+        let made = self.generate_access_key(&self.tenant, self.credential()).unwrap();
+        create_access_key(self.change(), &Issuer::command(), &made).await.unwrap();
+        made
+    }
+
+    pub(super) async fn admin_token(&self) -> CreatedAdminToken {
+        let input = CreateAdminToken::platform_admin(name("ops"));
+        let made = CreatedAdminToken::generate(&self.secrets, input, &self.author, self.clock.now()).unwrap();
+        create_admin_token(self.change(), &Issuer::command(), &made).await.unwrap();
+        made
+    }
+
+    pub(super) async fn revoke_api_key(&self, tenant: &TenantId, id: &KeyId) -> Result<Credential> {
+        revoke_api_key(self.change(), &Issuer::command(), (tenant, id), None).await
+    }
+
+    pub(super) async fn revoke_access_key(&self, tenant: &TenantId, id: &KeyId) -> Result<Credential> {
+        revoke_access_key(self.change(), &Issuer::command(), (tenant, id), None).await
+    }
+
+    pub(super) async fn administrator(&self, text: &str) -> Result<AdminPrincipal> {
+        authenticate_admin_token(&self.store, &self.secrets, &self.clock, text).await
+    }
+
+    pub(super) async fn authenticate(&self, text: &str) -> Result<Principal> {
         authenticate_api_key(&self.store, &self.secrets, &self.clock, text).await
     }
 
     /// The whole error as a caller could see it.
-    async fn refusal(&self, text: &str) -> String {
+    pub(super) async fn refusal(&self, text: &str) -> String {
         let error = self.authenticate(text).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unauthenticated(AuthFailure::BadKey));
         format!("{:?} {:?} {:?} {:?}", error.message, error.param, error.retry_after, error.cause().is_some())
     }
 
-    async fn access_refusal(&self, id: &str) -> String {
+    pub(super) async fn access_refusal(&self, id: &str) -> String {
         let error = access_key(&self.store, &self.secrets, &self.clock, id).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unauthenticated(AuthFailure::UnknownAccessKey));
         error.message
@@ -96,7 +129,7 @@ async fn an_api_key_is_its_tenants_and_projects_with_their_limits() {
     let world = World::new().await;
     let key = world.api_key().await;
     let expected = Principal {
-        key: key.id.clone(),
+        key: key.key.id.clone(),
         ..crate::store::testing::developer(world.tenant.clone(), world.project.clone(), LIMITS)
     };
     assert_eq!(world.authenticate(key.text.expose()).await.unwrap(), expected);
@@ -124,11 +157,11 @@ async fn whatever_is_wrong_with_an_api_key_the_caller_hears_the_same() {
         assert_eq!(world.refusal(text).await, unknown, "malformed");
     }
 
-    revoke_api_key(&world.store, &world.clock, &world.tenant, &key.id).await.unwrap();
+    world.revoke_api_key(&world.tenant, &key.key.id).await.unwrap();
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "revoked");
 
-    let expiring = credential(Some(world.clock.now() + 5));
-    let expiring = create_api_key(&world.store, &world.secrets, &world.clock, world.owner(), expiring).await.unwrap();
+    let expires_at = Some(world.clock.now() + 5);
+    let expiring = world.api_key_with(CreateCredential { expires_at, ..world.credential() }).await;
     world.authenticate(expiring.text.expose()).await.unwrap();
     world.clock.advance(Duration::from_micros(5));
     assert_eq!(world.refusal(expiring.text.expose()).await, unknown, "expired");
@@ -138,7 +171,7 @@ async fn whatever_is_wrong_with_an_api_key_the_caller_hears_the_same() {
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "suspended");
     world.set_status(Status::Active).await;
     world.authenticate(key.text.expose()).await.unwrap();
-    delete_project(world.change(), world.owner(), None).await.unwrap();
+    delete_project(world.change(), (&world.tenant, &world.project), None).await.unwrap();
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "project deleted");
 }
 
@@ -169,10 +202,10 @@ async fn an_access_key_gives_its_secret_back_for_verifying_and_prints_nothing() 
     let made = world.access_key().await;
     assert_eq!((made.access_key_id.len(), made.secret.expose().len()), (20, 40));
     assert!(made.access_key_id.starts_with("CKIA"));
-    assert_eq!(made.id.as_str(), format!("key_{}", made.access_key_id));
+    assert_eq!(made.key.id.as_str(), format!("key_{}", made.access_key_id));
     let found = access_key(&world.store, &world.secrets, &world.clock, &made.access_key_id).await.unwrap();
     assert_eq!(found.secret.expose(), made.secret.expose());
-    assert_eq!((&found.principal.tenant, &found.principal.key), (&world.tenant, &made.id));
+    assert_eq!((&found.principal.tenant, &found.principal.key), (&world.tenant, &made.key.id));
     assert!(!format!("{found:?}{made:?}").contains(made.secret.expose()));
 }
 
@@ -189,7 +222,7 @@ async fn whatever_is_wrong_with_an_access_key_the_caller_hears_the_same() {
     assert_eq!(world.access_refusal(id).await, unknown, "suspended");
     world.set_status(Status::Active).await;
     access_key(&world.store, &world.secrets, &world.clock, id).await.unwrap();
-    revoke_access_key(&world.store, &world.clock, &world.tenant, &key.id).await.unwrap();
+    world.revoke_access_key(&world.tenant, &key.key.id).await.unwrap();
     assert_eq!(world.access_refusal(id).await, unknown, "revoked");
     let key = world.access_key().await;
     delete_tenant(world.change(), &world.tenant, None).await.unwrap();
@@ -199,53 +232,54 @@ async fn whatever_is_wrong_with_an_access_key_the_caller_hears_the_same() {
 #[tokio::test]
 async fn admin_tokens_open_nothing_but_the_admin_side_and_the_other_way_round() {
     let world = World::new().await;
-    let World { store, secrets, clock, .. } = &world;
-    let token = create_admin_token(store, secrets, clock, credential(None)).await.unwrap();
-    let key = world.api_key().await;
-    let found = authenticate_admin_token(store, secrets, clock, token.text.expose()).await.unwrap();
-    assert_eq!((found.token, found.role), (token.id.clone(), Role::PlatformAdmin));
+    let (_spare, token, key) = (world.admin_token().await, world.admin_token().await, world.api_key().await);
+    let found = world.administrator(token.text.expose()).await.unwrap();
+    assert_eq!((&found.token, found.role), (&token.token.id, Role::PlatformAdmin));
     world.refusal(token.text.expose()).await;
-    assert!(authenticate_admin_token(store, secrets, clock, key.text.expose()).await.is_err());
-    revoke_admin_token(store, clock, &token.id).await.unwrap();
-    assert!(authenticate_admin_token(store, secrets, clock, token.text.expose()).await.is_err());
+    assert!(world.administrator(key.text.expose()).await.is_err());
+    revoke_admin_token(world.change(), &Issuer::command(), &token.token.id, None).await.unwrap();
+    assert!(world.administrator(token.text.expose()).await.is_err());
 }
 
 #[tokio::test]
 async fn an_admin_token_that_is_brought_along_is_registered_once_and_never_revived() {
     let world = World::new().await;
     let other = World::new().await;
-    let brought = create_admin_token(&other.store, &other.secrets, &other.clock, credential(None)).await.unwrap();
-    let World { store, secrets, clock, .. } = &world;
-    let register = |text: String| async move { register_admin_token(store, secrets, clock, name("env"), &text).await };
+    let brought = other.admin_token().await;
+    let register = async |text: &str| register_admin_token(world.change(), name("env"), text).await;
     let text = brought.text.expose();
-    assert_eq!(register(text.into()).await.unwrap(), brought.id);
-    assert_eq!(register(text.into()).await.unwrap(), brought.id);
-    authenticate_admin_token(store, secrets, clock, text).await.unwrap();
-    assert_eq!(register("ckadm_weak".into()).await.unwrap_err().kind, ErrorKind::Invalid);
-    revoke_admin_token(store, clock, &brought.id).await.unwrap();
-    assert_eq!(register(text.into()).await.unwrap_err().kind, ErrorKind::Conflict);
+    assert_eq!(register(text).await.unwrap(), brought.token.id);
+    assert_eq!(register(text).await.unwrap(), brought.token.id);
+    world.administrator(text).await.unwrap();
+    assert_eq!(register("ckadm_weak").await.unwrap_err().kind, ErrorKind::Invalid);
+    world.admin_token().await;
+    revoke_admin_token(world.change(), &Issuer::command(), &brought.token.id, None).await.unwrap();
+    assert_eq!(register(text).await.unwrap_err().kind, ErrorKind::Conflict);
 }
 
 #[tokio::test]
 async fn nothing_is_made_for_or_revoked_from_another_tenant() {
     let world = World::new().await;
-    let World { store, secrets, clock, .. } = &world;
+    let World { clock, .. } = &world;
     let rival = Tenant::new(name("rival"), Limits::default(), clock.now());
     create_tenant(world.change(), &rival).await.unwrap();
     let rival = rival.id;
     let nobody = TenantId::new();
     let key = world.api_key().await;
     let access = world.access_key().await;
-    let foreign = (&rival, &world.project);
+    let (foreign, foreign_access) = (
+        world.generate(&rival, world.credential()).unwrap(),
+        world.generate_access_key(&rival, world.credential()).unwrap(),
+    );
     let results = [
-        create_api_key(store, secrets, clock, foreign, credential(None)).await.map(drop),
-        create_access_key(store, secrets, clock, foreign, credential(None)).await.map(drop),
+        create_api_key(world.change(), &Issuer::command(), &foreign).await,
+        create_access_key(world.change(), &Issuer::command(), &foreign_access).await,
         create_project(world.change(), &Project::new(nobody.clone(), name("x"), clock.now())).await,
-        update_project(world.change(), foreign, UpdateProject::default(), None).await.map(drop),
-        delete_project(world.change(), foreign, None).await.map(drop),
-        revoke_api_key(store, clock, &rival, &key.id).await,
-        revoke_api_key(store, clock, &world.tenant, &KeyId::new()).await,
-        revoke_access_key(store, clock, &rival, &access.id).await,
+        update_project(world.change(), (&rival, &world.project), UpdateProject::default(), None).await.map(drop),
+        delete_project(world.change(), (&rival, &world.project), None).await.map(drop),
+        world.revoke_api_key(&rival, &key.key.id).await.map(drop),
+        world.revoke_api_key(&world.tenant, &KeyId::new()).await.map(drop),
+        world.revoke_access_key(&rival, &access.key.id).await.map(drop),
         update_tenant(world.change(), &nobody, UpdateTenant::default(), None).await.map(drop),
         delete_tenant(world.change(), &nobody, None).await.map(drop),
     ];
@@ -262,7 +296,17 @@ async fn names_and_expiries_are_checked() {
     }
     assert_eq!(Name::parse(&format!(" {} ", "é".repeat(64))).unwrap().as_str(), "é".repeat(64));
     let world = World::new().await;
-    let past = credential(Some(world.clock.now()));
-    let error = create_api_key(&world.store, &world.secrets, &world.clock, world.owner(), past).await.unwrap_err();
-    assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::Invalid, Some("expires_at")));
+    let now = world.clock.now();
+    let ten_years = 3_653 * 24 * 3600 * 1_000_000;
+    for expires_at in [0, now, now + ten_years + 1, i64::MAX] {
+        let error =
+            world.generate(&world.tenant, CreateCredential { expires_at: Some(expires_at), ..world.credential() });
+        let error = error.unwrap_err();
+        assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::Invalid, Some("expires_at")), "{expires_at}");
+    }
+    for expires_at in [None, Some(now + 1), Some(now + ten_years)] {
+        world.generate(&world.tenant, CreateCredential { expires_at, ..world.credential() }).unwrap();
+    }
+    let operators = CreateCredential { role: Role::PlatformAdmin, ..world.credential() };
+    assert_eq!(world.generate(&world.tenant, operators).unwrap_err().param.as_deref(), Some("role"));
 }

@@ -1,6 +1,8 @@
 //! Limits of keys.
 
-use super::{SOME, access_key, api_key, change_project};
+use super::credentials::{Kind, row};
+use super::{SOME, change_project};
+use crate::auth::Principal;
 use crate::id::{KeyId, TenantId};
 use crate::quota::Limits;
 use crate::store::testing::{Fixture, on_both_engines, principal};
@@ -11,19 +13,13 @@ async fn a_keys_limits_are_its_own_until_it_is_revoked_or_its_project_deleted() 
     on_both_engines(|Fixture { store, .. }| async move {
         for end in ["revoked", "project deleted"] {
             let (who, other) = (principal(&store, end).await, principal(&store, &format!("not {end}")).await);
-            let (api, access, owner) = (api_key(None), access_key(None), who.clone());
+            let (api, access) = (key(&who), key(&who));
             let (api_id, access_id) = (api.id.clone(), access.id.clone());
-            let made = store.transaction(move |tx| {
-                Box::pin(async move {
-                    let (tenant, project) = (&owner.tenant, &owner.project);
-                    Ok(tx.api_key_create(tenant, project, &api).await?
-                        && tx.access_key_create(tenant, project, &access).await?)
-                })
-            });
-            assert!(made.await.unwrap());
+            assert!(Kind::Api.create(&store, &api).await.unwrap());
+            assert!(Kind::Access.create(&store, &access).await.unwrap());
 
             let row = store.api_key_limits(&who.tenant, &api_id).await.unwrap().unwrap();
-            assert_eq!((&row.id, &row.project_id, row.role.as_str()), (&api_id, &who.project, "tenant_developer"));
+            assert_eq!((&row.id, &row.project_id, row.role.as_str()), (&api_id, &who.project, "tenant_admin"));
             assert_eq!((Limits::from(row.limits), row.version), (Limits::default(), 1));
             assert_eq!(store.access_key_limits(&who.tenant, &access_id).await.unwrap().unwrap().version, 1);
             assert_eq!(store.api_key_limits(&who.tenant, &access_id).await.unwrap(), None, "the other kind");
@@ -42,8 +38,15 @@ async fn a_keys_limits_are_its_own_until_it_is_revoked_or_its_project_deleted() 
                 let (tenant, api, access) = (who.tenant.clone(), api_id.clone(), access_id.clone());
                 let work = store.transaction(move |tx| {
                     Box::pin(async move {
-                        Ok(tx.api_key_revoke(&tenant, &api, 8).await?
-                            && tx.access_key_revoke(&tenant, &access, 8).await?)
+                        let (Some(mut api), Some(mut access)) = (
+                            tx.api_key_for_change(&tenant, &api).await?,
+                            tx.access_key_for_change(&tenant, &access).await?,
+                        ) else {
+                            return Ok(false);
+                        };
+                        (api.revoked_at, access.revoked_at) = (Some(8), Some(8));
+                        tx.api_key_update(&api, 8).await?;
+                        tx.access_key_update(&access, 8).await.map(|()| true)
                     })
                 });
                 assert!(work.await.unwrap());
@@ -57,6 +60,11 @@ async fn a_keys_limits_are_its_own_until_it_is_revoked_or_its_project_deleted() 
         }
     })
     .await;
+}
+
+/// A key without limits.
+fn key(who: &Principal) -> CredentialRow {
+    CredentialRow { limits: Limits::default().try_into().unwrap(), ..row(who, "k", 1) }
 }
 
 /// Sets both kinds' limits; which were there to be set.

@@ -1,6 +1,8 @@
 //! What every method of the store promises, on both engines.
 
+mod admin_tokens;
 mod audit;
+mod credentials;
 mod limits;
 mod lists;
 mod owners;
@@ -11,7 +13,7 @@ mod whole;
 
 use super::{NewRequest, Store};
 use crate::auth::Principal;
-use crate::id::{KeyId, ProjectId, RequestId, TenantId};
+use crate::id::{ProjectId, RequestId, TenantId};
 use crate::quota::Limits;
 
 const SOME: Limits = Limits { requests_per_minute: Some(1), tokens_per_minute: None, concurrent_requests: Some(3) };
@@ -59,15 +61,6 @@ async fn change_project(
     work.await
 }
 
-fn api_key(expires_at: Option<i64>) -> super::NewApiKey {
-    let (id, name, digest) = (KeyId::new(), "k".into(), "d1".into());
-    super::NewApiKey { id, name, digest, pepper_version: 1, created_at: 1, expires_at }
-}
-
-fn access_key(expires_at: Option<i64>) -> super::NewAccessKey {
-    super::NewAccessKey { id: KeyId::new(), name: "k".into(), sealed_secret: "s1".into(), created_at: 1, expires_at }
-}
-
 fn request_of(who: &Principal) -> NewRequest {
     NewRequest {
         id: RequestId::new(),
@@ -87,8 +80,12 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 15] = [
+const SOURCES: [&str; 19] = [
+    include_str!("../access_keys.rs"),
+    include_str!("../admin_tokens.rs"),
     include_str!("../alone.rs"),
+    include_str!("../api_keys.rs"),
+    include_str!("../credentials.rs"),
     include_str!("../audit.rs"),
     include_str!("../audit_entries.rs"),
     include_str!("../door.rs"),
@@ -108,9 +105,11 @@ const SOURCES: [&str; 15] = [
 #[test]
 fn every_method_is_called_here() {
     let tests = [
+        include_str!("admin_tokens.rs"),
         include_str!("audit.rs"),
         include_str!("lists.rs"),
         include_str!("limits.rs"),
+        include_str!("credentials.rs"),
         include_str!("owners.rs"),
         include_str!("projects.rs"),
         include_str!("requests.rs"),

@@ -1,6 +1,7 @@
 //! Service accounts, and what becomes of their keys.
 
-use super::{access_key, api_key, change_project};
+use super::change_project;
+use super::credentials::{self, Kind};
 use crate::auth::Principal;
 use crate::error::{ErrorKind, Result};
 use crate::id::{ProjectId, ServiceAccountId, TenantId};
@@ -142,16 +143,10 @@ async fn keys_of_a_service_account_end_with_it() {
         let who = principal(&store, "acme").await;
         let row = account(&who, "ci");
         assert!(create(&store, &row).await.unwrap());
-        let (api, access, owner) = (api_key(None), access_key(None), who.clone());
+        let (api, access) = (credentials::row(&who, "k", 1), credentials::row(&who, "k", 1));
         let (api_id, access_id) = (api.id.clone(), access.id.clone());
-        let made = store.transaction(move |tx| {
-            Box::pin(async move {
-                let (tenant, project) = (&owner.tenant, &owner.project);
-                Ok(tx.api_key_create(tenant, project, &api).await?
-                    && tx.access_key_create(tenant, project, &access).await?)
-            })
-        });
-        assert!(made.await.unwrap());
+        assert!(Kind::Api.create(&store, &api).await.unwrap());
+        assert!(Kind::Access.create(&store, &access).await.unwrap());
         let usable = async |now: i64| {
             let api = store.usable_api_key(&api_id, now).await.unwrap().is_some();
             (api, store.usable_access_key(&access_id, now).await.unwrap().is_some())

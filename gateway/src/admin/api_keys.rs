@@ -1,0 +1,165 @@
+//! API keys over HTTP.
+
+use super::call::{Call, Reply, gone, versioned};
+use super::credentials::{CredentialInput, CredentialPatch, CredentialQuery, CredentialView, RotateInput, issuer};
+use super::page::{self, Page};
+use super::time::Time;
+use crate::app::App;
+use crate::id::KeyId;
+use crate::tenants::{self, CreatedApiKey, Permission, RotatedApiKey};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+const WORD: &str = "API key";
+
+/// A new API key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CreatedApiKeyView {
+    /// The key.
+    #[serde(flatten)]
+    pub key: CredentialView,
+    /// `ck_…`, to be sent as `Authorization: Bearer` or `x-api-key`. It is never shown again.
+    pub secret: String,
+}
+
+/// An API key's new secret.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct RotatedApiKeyView {
+    /// `key_…`
+    pub id: String,
+    /// `ck_…`, to be sent as `Authorization: Bearer` or `x-api-key`. It is never shown again.
+    pub secret: String,
+    /// The former secret is accepted until then; absent: not any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_secret_expires_at: Option<Time>,
+}
+
+/// Lists a tenant's API keys, in the order of their making.
+#[utoipa::path(
+    get, path = "/admin/v1/tenants/{tenant_id}/api-keys", operation_id = "list_api_keys", tag = "api-keys",
+    params(("tenant_id" = String, Path, description = "`ten_…`"), CredentialQuery),
+    responses((status = 200, body = Page<CredentialView>)),
+    security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_credentials")))
+)]
+pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let call = Call::admit(&app, request, Permission::ReadCredentials).await?;
+    let query: CredentialQuery = call.query()?;
+    let (size, filter, after) = (page::size(query.limit)?, query.filter()?, query.after()?);
+    let found = tenants::api_keys(&app.store, call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
+    let view = |key| CredentialView::of(key, call.now());
+    Ok(Json(Page::of(found, size, |key| key.id.to_string(), view)).into_response())
+}
+
+/// Makes an API key, and shows its secret once. The caller's role must cover the key's, and the key's scope must lie within the
+/// caller's; an operator may give any scope. The key of a service account stays within that account.
+#[utoipa::path(
+    post, path = "/admin/v1/tenants/{tenant_id}/api-keys", operation_id = "create_api_key", tag = "api-keys",
+    params(
+        ("tenant_id" = String, Path, description = "`ten_…`"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated call safe for a day: it gets this reply again, secret included"),
+    ),
+    request_body = CredentialInput,
+    responses((status = 201, body = CreatedApiKeyView)),
+    security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("write_credentials")))
+)]
+pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
+    let input = call.input::<CredentialInput>()?.resolve(&call).await?;
+    let made = CreatedApiKey::generate(&app.secrets, call.tenant()?, input, call.author(), call.now())?;
+    let view = CreatedApiKeyView {
+        key: CredentialView::of(made.key.clone(), call.now()),
+        secret: made.text.expose().to_owned(),
+    };
+    let issuer = issuer(&call);
+    Ok(call.create(&view, made.key.version, |change| tenants::create_api_key(change, &issuer, &made)).await?)
+}
+
+/// One API key, revoked or not.
+#[utoipa::path(
+    get, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}", operation_id = "get_api_key", tag = "api-keys",
+    params(("tenant_id" = String, Path, description = "`ten_…`"), ("key_id" = String, Path, description = "`key_…`")),
+    responses((status = 200, body = CredentialView)),
+    security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_credentials")))
+)]
+pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let call = Call::admit(&app, request, Permission::ReadCredentials).await?;
+    let id: KeyId = call.id("key_id", WORD)?;
+    let key = tenants::api_key(&app.store, call.tenant()?, &id).await?;
+    let version = key.version;
+    Ok(versioned(CredentialView::of(key, call.now()), version))
+}
+
+/// Changes an API key that is not revoked. The caller's role and scope must hold the key as it is and as it will be; the key in
+/// use can't be widened.
+#[utoipa::path(
+    patch, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}", operation_id = "update_api_key", tag = "api-keys",
+    params(
+        ("tenant_id" = String, Path, description = "`ten_…`"),
+        ("key_id" = String, Path, description = "`key_…`"),
+        ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
+    ),
+    request_body = CredentialPatch,
+    responses((status = 200, body = CredentialView)),
+    security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("write_credentials")))
+)]
+pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
+    let id: KeyId = call.id("key_id", WORD)?;
+    let (update, expected) = (call.input::<CredentialPatch>()?.update()?, call.expected_version()?);
+    let (issuer, owner) = (issuer(&call), (call.tenant()?, &id));
+    let key = call.change(|change| tenants::update_api_key(change, &issuer, owner, update, expected)).await?;
+    let version = key.version;
+    Ok(versioned(CredentialView::of(key, call.now()), version))
+}
+
+/// Gives an API key a new secret, and shows it once. The former one is accepted for a while longer, so that its holders can be
+/// told; one before that is not any more. Id and everything else stay.
+#[utoipa::path(
+    post, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}/rotate", operation_id = "rotate_api_key", tag = "api-keys",
+    params(
+        ("tenant_id" = String, Path, description = "`ten_…`"),
+        ("key_id" = String, Path, description = "`key_…`"),
+        ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated call safe for a day: it gets this reply again, secret included"),
+    ),
+    request_body(content = Option<RotateInput>, description = "May be left out"),
+    responses((status = 200, body = RotatedApiKeyView)),
+    security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("write_credentials")))
+)]
+pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
+    let id: KeyId = call.id("key_id", WORD)?;
+    let (input, expected) = (call.input_or_default::<RotateInput>()?, call.expected_version()?);
+    let rotated = RotatedApiKey::generate(&app.secrets, &id, input.overlap_seconds, call.now())?;
+    let view = RotatedApiKeyView {
+        id: id.to_string(),
+        secret: rotated.text.expose().to_owned(),
+        previous_secret_expires_at: rotated.former_until.map(Time),
+    };
+    let (issuer, tenant) = (issuer(&call), call.tenant()?);
+    Ok(call.renew(&view, |change| tenants::rotate_api_key(change, &issuer, tenant, &rotated, expected)).await?)
+}
+
+/// Revokes an API key, for good. It can still be read; revoking it again is 404.
+#[utoipa::path(
+    delete, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}", operation_id = "revoke_api_key", tag = "api-keys",
+    params(
+        ("tenant_id" = String, Path, description = "`ten_…`"),
+        ("key_id" = String, Path, description = "`key_…`"),
+        ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
+    ),
+    responses((status = 204, description = "Revoked")),
+    security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("write_credentials")))
+)]
+pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Reply {
+    let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
+    let id: KeyId = call.id("key_id", WORD)?;
+    let expected = call.expected_version()?;
+    let (issuer, owner) = (issuer(&call), (call.tenant()?, &id));
+    call.change(|change| tenants::revoke_api_key(change, &issuer, owner, expected)).await?;
+    Ok(gone())
+}
