@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 pub type Rows = BTreeMap<String, Vec<String>>;
 
 const SQLITE_COLUMNS: &str = "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c \
-    WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name, c.cid";
+    WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> '_sqlx_migrations' ORDER BY t.name, c.cid";
 const POSTGRES_COLUMNS: &str = "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) \
-    FROM information_schema.columns WHERE table_schema = 'public' ORDER BY table_name, ordinal_position";
+    FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> '_sqlx_migrations' ORDER BY table_name, ordinal_position";
 
 impl Books {
-    /// Tables and their columns, as the database itself lists them.
+    /// Tables and their columns, as the database itself lists them, but for the list of migrations.
     pub async fn columns(&mut self) -> BTreeMap<String, Vec<String>> {
         let pairs: Vec<(String, String)> = match self {
             Books::Sqlite(connection) => sqlx::query_as(SQLITE_COLUMNS).fetch_all(connection).await.unwrap(),

@@ -23,15 +23,8 @@ use table::{Api, For, TABLE, Victim};
 use things::of_role;
 
 /// Tables that hold nothing of a tenant's, or what no call may change: looked at whole, with all others.
-const WITHOUT_TENANT: [&str; 7] = [
-    "_sqlx_migrations",
-    "admin_tokens",
-    "audit_head",
-    "catalog_overrides",
-    "credential_uses",
-    "idempotency_keys",
-    "tenants", // its id is the tenant's
-];
+const WITHOUT_TENANT: [&str; 5] =
+    ["admin_tokens", "audit_head", "catalog_overrides", "credential_uses", "idempotency_keys"];
 
 #[test]
 fn every_operation_is_known_to_the_suite_and_takes_the_permission_that_it_should() {
@@ -89,16 +82,16 @@ async fn nobody_gets_more_than_is_theirs(database: Database) {
     let token = suite.stack.gateway.admin_token().to_owned();
     let strangers = callers::strangers(&suite.operator, &suite.a, &token).await;
     let known = callers::known(&suite.operator, &suite.a, &token).await;
-    let before = suite.rows().await;
+    let mut before = suite.rows().await;
     let of_b = rows_of_b(&suite).await;
 
     whoever_may_not_does_not(&suite, &strangers).await;
+    changed_nothing(&suite, &mut before).await;
     suite.ends("credentials that are none");
-    unchanged(&suite, &before).await;
 
     whoever_may_not_does_not(&suite, &known).await;
+    changed_nothing(&suite, &mut before).await;
     suite.ends("lesser roles and scopes");
-    unchanged(&suite, &before).await;
 
     for (row, operation) in &suite.operations() {
         foreign::try_all(&suite, row, operation, Port::Own).await;
@@ -106,29 +99,32 @@ async fn nobody_gets_more_than_is_theirs(database: Database) {
             foreign::try_all(&suite, row, operation, Port::Data).await;
         }
     }
+    changed_nothing(&suite, &mut before).await;
     suite.ends("another tenant's identifiers");
-    unchanged(&suite, &before).await;
 
     for (row, operation) in &suite.operations() {
         fields::try_all(&suite, row, operation).await;
     }
+    changed_nothing(&suite, &mut before).await;
     suite.ends("fields that bodies don't have");
-    unchanged(&suite, &before).await;
 
-    timing::try_all(&suite).await;
-    suite.ends("timing");
-    unchanged(&suite, &before).await;
+    if database == Database::Sqlite {
+        // Once: what it is about is in the code, not in the engine.
+        timing::try_all(&suite).await;
+        suite.ends("timing");
+    }
 
     whoever_may_does(&suite, &known).await;
     suite.ends("calls that are allowed");
     what_others_have_is_no_obstacle(&suite).await;
     suite.ends("names and keys that another tenant has, too");
     nobody_makes_more_than_they_are(&suite).await;
+    for changed in differences(&of_b, &rows_of_b(&suite).await) {
+        suite.note(format!("tenant B was changed: {changed}"));
+    }
     suite.ends("credentials that reach further than their maker's");
+    suite.passes();
     suite.stack.at_rest().await;
-
-    let changed = differences(&of_b, &rows_of_b(&suite).await);
-    assert!(changed.is_empty(), "tenant B was changed:\n{}", changed.join("\n"));
     logs_tell_nothing(suite, &[strangers, known].concat()).await;
 }
 
@@ -246,7 +242,7 @@ async fn nobody_makes_more_than_they_are(suite: &Suite) {
             members.extend(more.as_object().unwrap().clone());
             let reply = suite.send(&caller, Port::Own, &ask).await;
             if ![400, 403].contains(&reply.status) {
-                suite.note(format!("{} with {more} as {}: {} {}", row.id, caller.name, reply.status, reply.body));
+                suite.note(format!("{} with {more} as {}: {}", row.id, caller.name, reply.in_short()));
             }
         }
     }
@@ -291,10 +287,13 @@ async fn rows_of_b(suite: &Suite) -> Rows {
     rows
 }
 
-/// Refused and reading calls change nothing in the whole database.
-async fn unchanged(suite: &Suite, before: &Rows) {
-    let changed = differences(before, &suite.rows().await);
-    assert!(changed.is_empty(), "calls that were refused changed:\n{}", changed.join("\n"));
+/// Refused and reading calls change nothing in the whole database, B's rows included. What they did change is noted once.
+async fn changed_nothing(suite: &Suite, before: &mut Rows) {
+    let after = suite.rows().await;
+    for changed in differences(before, &after) {
+        suite.note(format!("calls that were refused changed something: {changed}"));
+    }
+    *before = after;
 }
 
 /// Nothing of what a tenant calls its things or asks models, and no secret of anybody, is in the gateway's log.

@@ -83,7 +83,7 @@ pub(super) async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>)
             let names_it = problem["param"].as_str().is_some_and(|param| param.ends_with(field))
                 || problem["detail"].as_str().is_some_and(|detail| detail.contains(&format!("`{field}`")));
             if reply.status != 400 || !names_it {
-                suite.note(format!("{} with {object}/{field} in its body: {} {}", row.id, reply.status, reply.body));
+                suite.note(format!("{} with {object}/{field} in its body: {}", row.id, reply.in_short()));
             }
         }
     }
