@@ -127,7 +127,12 @@ impl Caller {
             && speaks
             && (known.has_model || permission != "infer")
             && !is_operators;
-        if may { Expected::Success } else { Expected::Forbidden }
+        match may {
+            // To look up a model that the scope does not include is to look up one that isn't there.
+            true if row.id == "get_model" && !known.has_model => Expected::NotFound,
+            true => Expected::Success,
+            false => Expected::Forbidden,
+        }
     }
 }
 
