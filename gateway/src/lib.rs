@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod health;
+mod https;
 pub mod id;
 pub mod inference;
 pub mod money;

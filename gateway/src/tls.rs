@@ -33,17 +33,37 @@ pub fn acceptor(config: &Config) -> Result<TlsAcceptor, String> {
         (Some(certificate), Some(key)) => (read(certificate)?, read(key)?),
         (_, _) => development(&config.gateway.state_dir.join("tls"))?,
     };
+    let (chain, key) = parse(&chain, &key)?;
+    let mut server = server_config(chain, key)?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
+/// The first certificate of a chain in files, once it is sure that a server can use them: for looking at it.
+///
+/// # Errors
+/// A text that names what is wrong; never the key.
+pub(crate) fn usable_certificate(certificate: &Path, key: &Path) -> Result<CertificateDer<'static>, String> {
+    let (chain, key) = parse(&read(certificate)?, &read(key)?)?;
+    let first = chain.first().cloned();
+    server_config(chain, key)?;
+    first.ok_or_else(|| format!("{} holds no certificate", certificate.display()))
+}
+
+fn parse(chain: &str, key: &str) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("the TLS certificate can't be read: {error}"))?;
     let key =
         PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("the TLS key can't be read: {error}"))?;
-    let mut server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    Ok((chain, key))
+}
+
+fn server_config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<ServerConfig, String> {
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| format!("the TLS certificate and key don't work: {error}"))?;
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(server)))
+        .map_err(|error| format!("the TLS certificate and key don't work: {error}"))
 }
 
 /// Certificate and key as PEM.

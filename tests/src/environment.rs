@@ -2,6 +2,11 @@
 
 use std::path::PathBuf;
 
+/// The checkout that this was built from.
+pub fn checkout() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
 /// The gateway's program.
 pub fn gateway_bin() -> PathBuf {
     file("CAPROCK_BIN", "the program `caprock`")
@@ -28,6 +33,11 @@ pub fn python() -> PathBuf {
 /// A PostgreSQL that may be filled with databases: `postgres://user@host:port/database`.
 pub fn postgres_url() -> String {
     required("CAPROCK_TEST_POSTGRES_URL", "the address of a throw-away PostgreSQL")
+}
+
+/// A Redis that may be shared: `redis://host:port`.
+pub fn redis_url() -> String {
+    required("CAPROCK_TEST_REDIS_URL", "the address of a throw-away Redis")
 }
 
 fn file(name: &str, what: &str) -> PathBuf {

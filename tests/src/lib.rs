@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod books;
+pub mod cli;
 pub mod client;
 pub mod environment;
 pub mod eventstream;
@@ -15,6 +16,7 @@ pub mod openapi;
 pub mod pair;
 pub mod process;
 pub mod proxy;
+pub mod replicas;
 pub mod rows;
 pub mod sigv4;
 pub mod sse;

@@ -122,7 +122,7 @@ async fn input_that_makes_no_key_is_refused_by_name() {
     let gateway = Gateway::start().await;
     let (project, keys) = (gateway.acme.project.to_string(), gateway.keys("api-keys"));
     for (body, status, param) in [
-        (json!({"project_id": project}), 400, None),
+        (json!({"project_id": project}), 400, Some("name")),
         (json!({"name": "x"}), 400, Some("project_id")),
         (json!({"name": "x", "project_id": project, "service_account_id": "sva_1"}), 400, Some("service_account_id")),
         (json!({"name": "x", "service_account_id": "sva_1"}), 404, Some("service_account_id")),

@@ -246,6 +246,7 @@ async fn a_tenant_sees_its_own_changes_and_not_where_its_operators_are() {
     let owner = desk.key((&tenant, &project), Role::TenantOwner).await;
 
     let path = format!("/admin/v1/tenants/{tenant}/audit-log");
+    let path = format!("{path}?target_kind=tenant");
     let theirs = desk.get(&path, &owner).await.json();
     let actions = |page: &Value| {
         let rows = page["data"].as_array().unwrap();
@@ -260,11 +261,12 @@ async fn a_tenant_sees_its_own_changes_and_not_where_its_operators_are() {
 
     let whole = desk.get(&path, &desk.root).await.json();
     assert_eq!(whole["data"][1]["author"]["address"], "192.0.2.7");
-    let all = desk.get("/admin/v1/audit-log", &desk.root).await.json();
+    let all = desk.get("/admin/v1/audit-log?target_kind=tenant", &desk.root).await.json();
     assert_eq!(actions(&all), ["tenant.resume", "tenant.suspend", "tenant.create", "tenant.create"]);
-    let page = desk.get("/admin/v1/audit-log?limit=3", &desk.root).await.json();
+    let page = desk.get("/admin/v1/audit-log?target_kind=tenant&limit=3", &desk.root).await.json();
     let after = page["next_after"].as_str().unwrap();
-    let rest = desk.get(&format!("/admin/v1/audit-log?limit=3&after={after}"), &desk.root).await.json();
+    let rest =
+        desk.get(&format!("/admin/v1/audit-log?target_kind=tenant&limit=3&after={after}"), &desk.root).await.json();
     assert_eq!((actions(&rest), &rest["has_more"]), (vec!["tenant.create".to_owned()], &false.into()));
     let filtered = desk.get(&format!("/admin/v1/audit-log?action=tenant.create&target_id={tenant}"), &desk.root).await;
     assert_eq!(filtered.json()["data"].as_array().unwrap().len(), 1);
@@ -278,28 +280,29 @@ async fn the_log_is_exported_line_by_line_and_verified_against_what_was_seen() {
     }
     let store = &desk.app.store;
     desk.app.anchor.check(store).await.unwrap();
-    let exported = desk.get("/admin/v1/audit-log/export?from_seq=2", &desk.root).await;
+    let exported = desk.get("/admin/v1/audit-log/export?from_seq=6", &desk.root).await;
     assert_eq!(exported.headers["content-type"], "application/x-ndjson");
     let lines: Vec<Value> = exported.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.iter().map(|line| line["seq"].as_i64().unwrap()).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(lines.iter().map(|line| line["seq"].as_i64().unwrap()).collect::<Vec<_>>(), [6, 7]);
     assert!(lines[0]["seal"].as_str().unwrap().starts_with("v1."));
 
     let verify = async || desk.get("/admin/v1/audit-log/verification", &desk.root).await.json();
-    let mark = json!({"seq": 3, "digest": lines[1]["digest"]});
-    assert_eq!(verify().await, json!({"ok": true, "entries": 3, "head": mark, "anchor": mark}));
-    execute(store, "UPDATE audit_log SET author_id = 'adm_somebody' WHERE seq = 2").await;
+    let mark = json!({"seq": 7, "digest": lines[1]["digest"]});
+    assert_eq!(verify().await, json!({"ok": true, "entries": 7, "head": mark, "anchor": mark}));
+    execute(store, "UPDATE audit_log SET author_id = 'adm_somebody' WHERE seq = 6").await;
     let bad = verify().await;
-    assert_eq!((&bad["ok"], &bad["entries"], &bad["first_bad"]["seq"]), (&false.into(), &1.into(), &2.into()));
+    assert_eq!((&bad["ok"], &bad["entries"], &bad["first_bad"]["seq"]), (&false.into(), &5.into(), &6.into()));
     assert_eq!(bad["first_bad"]["kind"], "column");
     let digest = lines[0]["digest"].as_str().unwrap();
-    execute(store, format!("DELETE FROM audit_log WHERE seq = 3; UPDATE audit_head SET seq = 2, digest = '{digest}'"))
+    execute(store, format!("DELETE FROM audit_log WHERE seq = 7; UPDATE audit_head SET seq = 6, digest = '{digest}'"))
         .await;
-    execute(store, "UPDATE audit_log SET author_id = (SELECT author_id FROM audit_log WHERE seq = 1)").await;
+    execute(store, "UPDATE audit_log SET author_id = (SELECT author_id FROM audit_log WHERE seq = 2) WHERE seq = 6")
+        .await;
     let cut = verify().await;
     assert_eq!(
         cut["first_bad"],
         json!({
-            "seq": 3, "kind": "cut_off", "why": "it is missing, though this gateway has seen it or a later one",
+            "seq": 7, "kind": "cut_off", "why": "it is missing, though this gateway has seen it or a later one",
         })
     );
 }

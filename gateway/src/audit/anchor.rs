@@ -33,6 +33,17 @@ struct Seen {
     contradicted: bool,
 }
 
+/// The log's end beside what was seen of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// It ends where it did.
+    Same,
+    /// It has grown, or nothing was seen of it yet; its end now.
+    Ahead(Mark),
+    /// It is behind, or another one; its end now.
+    Contradicted(Mark),
+}
+
 /// What anchors count.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -79,21 +90,16 @@ impl Anchor {
     /// # Errors
     /// Those of the store; `Internal` when the file can't be written.
     pub async fn check(&self, store: &Store) -> Result<()> {
-        let end = store.audit_end().await?;
-        let end = end.map_or(Mark { seq: 0, digest: String::new() }, |end| Mark { seq: end.seq, digest: end.digest });
-        let Some(last) = self.last() else { return self.move_to(end).await };
-        if self.seen().contradicted || end == last {
+        if self.seen().contradicted {
             return Ok(());
         }
-        let there = if end.seq > last.seq && last.seq > 0 {
-            let rows = store.audit_rows(last.seq - 1, last.seq, 1).await?;
-            rows.into_iter().next().map(|row| row.digest)
-        } else {
-            None
+        let end = match self.compare(store).await? {
+            Comparison::Same => return Ok(()),
+            Comparison::Ahead(end) => return self.move_to(end).await,
+            Comparison::Contradicted(end) => end,
         };
-        if end.seq > last.seq && (last.seq == 0 || there.as_ref() == Some(&last.digest)) {
-            return self.move_to(end).await;
-        }
+        // Never so without one.
+        let last = self.last().unwrap_or(Mark { seq: 0, digest: String::new() });
         self.seen().contradicted = true;
         self.metrics.contradictions.inc();
         tracing::error!(
@@ -104,6 +110,27 @@ impl Anchor {
              the anchor and restart; if not, entries were removed: see `caprock audit verify`"
         );
         Ok(())
+    }
+
+    /// Compares the log with what was seen of it, and changes nothing.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn compare(&self, store: &Store) -> Result<Comparison> {
+        let end = store.audit_end().await?;
+        let end = end.map_or(Mark { seq: 0, digest: String::new() }, |end| Mark { seq: end.seq, digest: end.digest });
+        let Some(last) = self.last() else { return Ok(Comparison::Ahead(end)) };
+        if end == last {
+            return Ok(Comparison::Same);
+        }
+        let there = if end.seq > last.seq && last.seq > 0 {
+            let rows = store.audit_rows(last.seq - 1, last.seq, 1).await?;
+            rows.into_iter().next().map(|row| row.digest)
+        } else {
+            None
+        };
+        let goes_on = end.seq > last.seq && (last.seq == 0 || there.as_ref() == Some(&last.digest));
+        Ok(if goes_on { Comparison::Ahead(end) } else { Comparison::Contradicted(end) })
     }
 
     async fn move_to(&self, mark: Mark) -> Result<()> {

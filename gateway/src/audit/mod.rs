@@ -12,7 +12,7 @@ mod change;
 mod log;
 mod verify;
 
-pub use anchor::{Anchor, Metrics};
+pub use anchor::{Anchor, Comparison, Metrics};
 pub use author::{Author, AuthorKind};
 pub use chain::{Link, Sealed, Sealer};
 pub use change::{Change, Once, Record, Target};

@@ -1,8 +1,10 @@
 //! `caprock audit`: the log of administrators' changes, listed, exported and checked.
 
-use super::client::{Client, Connection, PATIENCE, segment, table, with_query};
-use crate::admin::audit_log::{AuditEntryView, AuditMarkView, VerificationView};
-use crate::admin::page::Page;
+use super::api::{Api, Common, Paging, print};
+use super::client::{Client, Connection, segment, with_query};
+use super::table::Column;
+use super::units;
+use crate::admin::audit_log::{AuditMarkView, VerificationView};
 use crate::audit::{Line, Walk};
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -17,6 +19,17 @@ const EXPORT: &str = "/admin/v1/audit-log/export";
 const VERIFY_PATIENCE: Duration = Duration::from_secs(600);
 /// Longest line of a file.
 const MAX_LINE_BYTES: u64 = 16 << 20;
+
+const LIST: &[Column] = &[
+    Column::text("seq", "/seq"),
+    Column::text("at", "/at"),
+    Column::text("action", "/action"),
+    Column::text("target", "/target/id"),
+    Column::text("author", "/author/id"),
+    Column::text("role", "/author/role"),
+    Column::text("from", "/author/address"),
+    Column::text("tenant", "/tenant_id"),
+];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
@@ -33,8 +46,8 @@ pub(super) enum Audit {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only this tenant's changes: `ten_…`.
-    #[arg(long, value_name = "ID")]
+    /// Only this tenant's changes, by id or name.
+    #[arg(long, env = "CAPROCK_TENANT")]
     tenant: Option<String>,
     /// Only this action, such as project.create.
     #[arg(long)]
@@ -48,23 +61,16 @@ pub(super) struct List {
     /// Only changes made with this credential.
     #[arg(long, value_name = "ID")]
     author_id: Option<String>,
-    /// From this time on, such as 2027-01-31T12:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    /// From this time on: 2027-01-31T12:00:00Z, a day, or so long ago: 7d.
+    #[arg(long, value_name = "TIME", value_parser = units::at_or_ago)]
     from: Option<String>,
     /// Before this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = units::at_or_ago)]
     to: Option<String>,
-    /// Most entries, up to 200.
-    #[arg(long, default_value_t = 50)]
-    limit: u32,
-    /// Begin after this entry: the former page's last number.
-    #[arg(long, value_name = "SEQ")]
-    after: Option<String>,
-    /// The admin API's JSON in place of a table.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    connection: Connection,
+    paging: Paging,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Args)]
@@ -116,47 +122,20 @@ pub(super) async fn run(command: Audit) -> Result<(), String> {
 }
 
 async fn list(command: List) -> Result<(), String> {
+    let api = Api::new(command.common)?;
     let path = match &command.tenant {
-        Some(tenant) => format!("/admin/v1/tenants/{}/audit-log", segment(tenant)),
+        Some(tenant) => format!("/admin/v1/tenants/{}/audit-log", segment(&api.tenant(tenant).await?)),
         None => "/admin/v1/audit-log".to_owned(),
     };
-    let path = with_query(
-        &path,
-        &[
-            ("action", command.action),
-            ("target_kind", command.target_kind),
-            ("target_id", command.target_id),
-            ("author_id", command.author_id),
-            ("from", command.from),
-            ("to", command.to),
-            ("limit", Some(command.limit.to_string())),
-            ("after", command.after),
-        ],
-    );
-    let body = Client::new(command.connection)?.get(&path, PATIENCE).await?;
-    if command.json {
-        return print(&format!("{}\n", String::from_utf8_lossy(&body)));
-    }
-    let page: Page<AuditEntryView> =
-        serde_json::from_slice(&body).map_err(|error| format!("the admin API's reply: {error}"))?;
-    let rows: Vec<Vec<String>> = page.data.iter().map(cells).collect();
-    print(&table(&["seq", "at", "action", "target", "author", "from", "tenant"], &rows))?;
-    match page.next_after {
-        Some(after) => print(&format!("more: --after {after}\n")),
-        None => Ok(()),
-    }
-}
-
-fn cells(entry: &AuditEntryView) -> Vec<String> {
-    vec![
-        entry.seq.to_string(),
-        entry.at.to_string(),
-        entry.action.clone(),
-        entry.target.id.clone(),
-        format!("{} ({})", entry.author.id, entry.author.role.as_str()),
-        entry.author.address.clone().unwrap_or_default(),
-        entry.tenant_id.clone().unwrap_or_default(),
-    ]
+    let query = [
+        ("action", command.action),
+        ("target_kind", command.target_kind),
+        ("target_id", command.target_id),
+        ("author_id", command.author_id),
+        ("from", command.from),
+        ("to", command.to),
+    ];
+    api.list(&path, &query, &command.paging, LIST).await
 }
 
 async fn export(command: Export) -> Result<(), String> {
@@ -296,10 +275,6 @@ fn up_to(head: &AuditMarkView) -> String {
     if head.seq == 0 { String::new() } else { format!(", up to number {} with digest {}", head.seq, head.digest) }
 }
 
-fn print(text: &str) -> Result<(), String> {
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,7 +289,7 @@ mod tests {
         audit: Audit,
     }
 
-    /// A gateway with five entries, and its admin port's address.
+    /// A gateway with some entries, five of them about tenants, and its admin port's address.
     async fn desk() -> (Desk, String) {
         let desk = Desk::open().await;
         for n in 0..5 {
@@ -341,14 +316,16 @@ mod tests {
         let path = file.to_str().unwrap();
         caprock_audit(&["export", "--out", path], &url, &desk.root).await.unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(text.lines().count(), 5);
+        let entries = desk.app.store.audit_end().await.unwrap().unwrap().seq;
+        let changed = text.lines().position(|line| line.contains("tenant 2")).unwrap() + 1;
+        assert_eq!(text.lines().count() as i64, entries);
         let whole = of_file(&file).unwrap();
-        assert_eq!((whole.ok, whole.digests.entries, whole.digests.head.seq), (true, 5, 5));
+        assert_eq!((whole.ok, whole.digests.entries as i64, whole.digests.head.seq), (true, entries, entries));
         caprock_audit(&["verify", "--file", path], &url, "not needed").await.unwrap();
 
         std::fs::write(&file, text.replace("tenant 2", "tenant 9")).unwrap();
         let error = caprock_audit(&["verify", "--json", "--file", path], &url, "not needed").await.unwrap_err();
-        assert!(error.contains("entry 3: its digest is not"), "{error}");
+        assert!(error.contains(&format!("entry {changed}: its digest is not")), "{error}");
         let without = |skipped: usize| -> String {
             text.split_inclusive('\n').enumerate().filter(|(at, _)| *at != skipped).map(|(_, line)| line).collect()
         };
@@ -371,15 +348,15 @@ mod tests {
     #[tokio::test]
     async fn verify_believes_neither_the_database_nor_the_gateway_alone() {
         let (desk, url) = desk().await;
-        let connection = || Connection { admin_url: url.clone(), admin_token: Some(desk.root.clone()) };
+        let connection = || Connection { admin_url: url.clone(), admin_token: Some(desk.root.clone()), ca_file: None };
         let client = Client::new(connection()).unwrap();
         let verdict = of_gateway(&client).await.unwrap();
         let gateway = verdict.gateway.as_ref().unwrap();
-        assert!(verdict.ok && gateway.ok && gateway.entries == 5 && verdict.digests.head == gateway.head);
+        assert!(verdict.ok && gateway.ok && gateway.entries > 5 && verdict.digests.head == gateway.head);
         caprock_audit(&["verify"], &url, &desk.root).await.unwrap();
         caprock_audit(&["list", "--limit", "2", "--action", "tenant.create"], &url, &desk.root).await.unwrap();
-        let error = caprock_audit(&["list", "--from", "yesterday"], &url, &desk.root).await.unwrap_err();
-        assert!(error.ends_with("(from)"), "{error}");
+        let error = caprock_audit(&["list", "--after", "yesterday"], &url, &desk.root).await.unwrap_err();
+        assert!(error.ends_with("(after)"), "{error}");
 
         execute(&desk.app.store, "UPDATE audit_log SET seal = 'v1.00' WHERE seq = 4").await;
         let verdict = of_gateway(&client).await.unwrap();

@@ -1,63 +1,146 @@
-//! The admin API as commands call it: one connection per call, failures as words.
+//! The admin API as commands call it: one connection per call, bounded in time and size, failures as words.
 
 use crate::admin::problem::Problem;
+use crate::https;
 use bytes::Bytes;
 use clap::Args;
-use http::header::{AUTHORIZATION, HOST};
-use http::uri::Authority;
-use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::{Client as Http, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use std::error::Error;
 use std::fmt::{Display, Write};
+use std::path::PathBuf;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For the reply to begin, unless a command knows better; and between two pieces of it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-const MAX_REPLY_BYTES: usize = 4 << 20;
+/// For a whole call, unless a command knows better; of a streamed reply, for its head and between two pieces.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_REPLY_BYTES: usize = 16 << 20;
 /// Longest line of a streamed reply.
 const MAX_LINE_BYTES: usize = 16 << 20;
+/// Before a creating call is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Everything but what RFC 3986 never needs escaped, so that ids in a path stay readable.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where the admin API is, and who asks.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
-    /// Where the admin port is.
+    /// Where the admin port is, http or https. Where `admin.on_data_port` is set, a tenant's administrators give the data
+    /// port.
     #[arg(long, env = "CAPROCK_ADMIN_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
     pub(super) admin_url: String,
-    /// An admin token. From the environment, so that it shows in no list of processes.
+    /// An operator's token, or a tenant's API key for what its role may do. Give it in the environment, so that it shows in
+    /// no list of processes.
     #[arg(long, env = "CAPROCK_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(super) admin_token: Option<String>,
+    /// Authorities trusted for https beside the machine's own, as PEM.
+    #[arg(long, env = "CAPROCK_CA_FILE", value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 /// A caller of the admin API.
 #[derive(Debug)]
 pub(super) struct Client {
     url: String,
-    authority: Authority,
-    token: String,
+    authorization: HeaderValue,
+    http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// A good reply.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// Empty where there is nothing to say.
+    pub(super) body: Bytes,
+    /// What an update can be bound to.
+    pub(super) etag: Option<String>,
+}
+
+/// Why there is no good reply.
+#[derive(Debug)]
+struct Failure {
+    text: String,
+    /// It may be there, or not: the same call with the same Idempotency-Key is safe.
+    may_be_repeated: bool,
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> String {
+        failure.text
+    }
 }
 
 impl Client {
     /// For these settings; nothing is connected yet.
     pub(super) fn new(connection: Connection) -> Result<Client, String> {
-        let Connection { admin_url: url, admin_token } = connection;
+        let Connection { admin_url, admin_token, ca_file } = connection;
         let token = admin_token.ok_or("no admin token: set CAPROCK_ADMIN_TOKEN")?;
-        let parsed: Uri = url.parse().map_err(|_| format!("`{url}` is no URL"))?;
-        match (parsed.scheme_str(), parsed.authority()) {
-            (Some("http"), Some(authority)) => Ok(Client { authority: authority.clone(), url, token }),
-            _ => Err(format!("`{url}`: only http://host:port is supported")),
+        let url = admin_url.trim_end_matches('/').to_owned();
+        let refuse = || format!("`{admin_url}` is no address such as https://host:port");
+        let parsed: Uri = url.parse().map_err(|_| refuse())?;
+        let https = match parsed.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(refuse()),
+        };
+        if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) || parsed.query().is_some() {
+            return Err(refuse());
         }
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+            .map_err(|_| "the admin token can't be sent in a header".to_owned())?;
+        authorization.set_sensitive(true);
+        let connector = https::connector(https, ca_file.as_deref())?;
+        // A command makes few calls; a kept connection could break under one that must not be repeated.
+        let http = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Client { url, authorization, http })
     }
 
     /// The body of a reply that says 200.
     pub(super) async fn get(&self, path: &str, patience: Duration) -> Result<Bytes, String> {
-        let response = self.send(path, patience).await?;
-        let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect();
-        let body = timeout(patience, body).await.map_err(|_| self.is_silent())?;
-        Ok(body.map_err(|error| self.unreachable(&error))?.to_bytes())
+        Ok(self.whole(self.request(Method::GET, path, None)?, patience).await?.body)
+    }
+
+    /// What is there, with its ETag.
+    pub(super) async fn read(&self, path: &str) -> Result<Reply, String> {
+        Ok(self.whole(self.request(Method::GET, path, None)?, PATIENCE).await?)
+    }
+
+    /// Makes something, once: the call carries a random Idempotency-Key, and is repeated once when the connection breaks or
+    /// the gateway says that it is busy.
+    pub(super) async fn create(&self, path: &str, body: &Value) -> Result<Reply, String> {
+        let mut request = self.request(Method::POST, path, Some(body))?;
+        let key = format!("caprock-{:032x}", rand::random::<u128>());
+        request.headers_mut().insert("idempotency-key", HeaderValue::try_from(key).map_err(|error| error.to_string())?);
+        match self.whole(request.clone(), PATIENCE).await {
+            Err(failure) if failure.may_be_repeated => {
+                tracing::debug!(error = failure.text, "trying again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+                Ok(self.whole(request, PATIENCE).await?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Changes or removes something. With `if_match` only while it has that ETag.
+    pub(super) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        if_match: Option<&str>,
+    ) -> Result<Reply, String> {
+        let mut request = self.request(method, path, body)?;
+        if let Some(etag) = if_match {
+            request.headers_mut().insert(IF_MATCH, HeaderValue::try_from(etag).map_err(|error| error.to_string())?);
+        }
+        Ok(self.whole(request, PATIENCE).await?)
     }
 
     /// Each line of a reply that says 200, without its end, as it comes.
@@ -66,9 +149,11 @@ impl Client {
         path: &str,
         mut each: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
-        let mut body = self.send(path, PATIENCE).await?.into_body();
+        let request = self.request(Method::GET, path, None)?;
+        let sent = timeout(PATIENCE, self.send(request)).await.map_err(|_| self.is_silent().text)?;
+        let mut body = sent.map_err(String::from)?.into_body();
         let mut rest = Vec::new();
-        while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(|_| self.is_silent())? {
+        while let Some(frame) = timeout(PATIENCE, body.frame()).await.map_err(|_| self.is_silent().text)? {
             let frame = frame.map_err(|error| format!("the reply broke off: {error}"))?;
             let Ok(data) = frame.into_data() else { continue };
             for part in data.split_inclusive(|byte| *byte == b'\n') {
@@ -84,39 +169,61 @@ impl Client {
         if rest.is_empty() { Ok(()) } else { Err("the reply broke off within a line".into()) }
     }
 
-    async fn send(&self, path: &str, patience: Duration) -> Result<Response<Incoming>, String> {
-        let authority = &self.authority;
-        let address = (authority.host().trim_matches(['[', ']']), authority.port_u16().unwrap_or(80));
-        let request = Request::get(path)
-            .header(HOST, authority.as_str())
-            .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .body(Empty::<Bytes>::new())
-            .map_err(|_| "the admin token can't be sent in a header".to_owned())?;
-        let exchange = async {
-            let stream = TcpStream::connect(address).await.map_err(|error| self.unreachable(&error))?;
-            let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-            let (mut sender, connection) = handshake.map_err(|error| self.unreachable(&error))?;
-            // Ends with the reply's last byte, or with the process; its errors come out at the reply.
-            tokio::spawn(connection);
-            sender.send_request(request).await.map_err(|error| self.unreachable(&error))
+    fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request<Full<Bytes>>, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json");
+        let request = match body {
+            Some(body) => {
+                let text = serde_json::to_vec(body).map_err(|error| error.to_string())?;
+                request.header(CONTENT_TYPE, "application/json").body(Full::from(text))
+            }
+            None => request.body(Full::default()),
         };
-        let response = timeout(patience, exchange).await.map_err(|_| self.is_silent())??;
-        if response.status() == StatusCode::OK {
+        request.map_err(|error| format!("{}{path}: {error}", self.url))
+    }
+
+    async fn whole(&self, request: Request<Full<Bytes>>, patience: Duration) -> Result<Reply, Failure> {
+        let exchange = async {
+            let response = self.send(request).await?;
+            let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await;
+            let body = body.map_err(|error| self.broken(&*error))?.to_bytes();
+            Ok(Reply { body, etag })
+        };
+        timeout(patience, exchange).await.unwrap_or_else(|_| Err(self.is_silent()))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+        let response = self.http.request(request).await.map_err(|error| self.broken(&error))?;
+        let status = response.status();
+        if status.is_success() {
             return Ok(response);
         }
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect();
-        let body = timeout(PATIENCE, body).await.map_err(|_| self.is_silent())?;
-        Err(refusal(status, &body.map(|body| body.to_bytes()).unwrap_or_default()))
+        // What can't be read of a refusal is not what matters about it.
+        let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await;
+        let text = refusal(status, &body.map(|body| body.to_bytes()).unwrap_or_default());
+        Err(Failure { text, may_be_repeated: status == StatusCode::SERVICE_UNAVAILABLE })
     }
 
-    fn unreachable(&self, error: &dyn Display) -> String {
-        format!("can't reach {}: {error}", self.url)
+    fn broken(&self, error: &dyn Error) -> Failure {
+        Failure { text: format!("can't reach {}: {}", self.url, root_cause(error)), may_be_repeated: true }
     }
 
-    fn is_silent(&self) -> String {
-        format!("{} does not answer", self.url)
+    fn is_silent(&self) -> Failure {
+        Failure { text: format!("{} does not answer", self.url), may_be_repeated: true }
     }
+}
+
+/// The innermost cause, which names what happened; those around it only say where.
+pub(super) fn root_cause(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 /// A failure in words, with the field at fault.
@@ -143,46 +250,9 @@ pub(super) fn with_query(path: &str, parameters: &[(&str, Option<String>)]) -> S
 
 /// A part of a path, whatever is in it.
 pub(super) fn segment(text: &str) -> impl Display {
-    utf8_percent_encode(text, NON_ALPHANUMERIC)
-}
-
-/// A table with a head, columns as wide as they need to be.
-pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let cell = |row: &[String], column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
-    let widths = head.iter().enumerate();
-    let widths: Vec<usize> = widths
-        .map(|(column, name)| rows.iter().map(|row| cell(row, column)).chain([name.len()]).max().unwrap_or(0))
-        .collect();
-    let line = |cells: &[String]| {
-        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
-    std::iter::once(&head).chain(rows).map(|row| line(row)).collect()
+    utf8_percent_encode(text, ESCAPED)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_has_what_is_given_and_nothing_in_it_ends_a_parameter() {
-        let parameters = [("a", Some("x&y=z é".to_owned())), ("b", None), ("c", Some("+".to_owned()))];
-        assert_eq!(with_query("/p", &parameters), "/p?a=x%26y%3Dz%20%C3%A9&c=%2B");
-        assert_eq!(with_query("/p", &[]), "/p");
-        assert_eq!(segment("a/b").to_string(), "a%2Fb");
-    }
-
-    #[test]
-    fn a_refusal_is_told_in_the_apis_words() {
-        let problem = r#"{"type":"t","title":"Bad Request","status":400,"detail":"No.","param":"from"}"#;
-        assert_eq!(refusal(StatusCode::BAD_REQUEST, problem.as_bytes()), "No. (from)");
-        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>"), "the admin API answered 502 Bad Gateway");
-    }
-
-    #[test]
-    fn columns_are_as_wide_as_they_need_to_be() {
-        let rows = [vec!["1".to_owned(), "é".to_owned()], vec!["1000".to_owned(), String::new()]];
-        assert_eq!(table(&["seq", "who"], &rows), "seq   who\n1     é\n1000\n");
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,15 +1,34 @@
 //! The command line.
 
+mod admin_token;
+mod api;
 mod audit;
 mod client;
+mod confirm;
+mod credential;
+mod doctor;
+mod limit;
+mod model;
+mod model_access;
+mod project;
+mod request;
+mod scope;
+mod secret;
 mod secrets;
+mod service_account;
 mod show;
+mod table;
+mod tenant;
+mod units;
+mod usage;
+mod worker;
 
 use crate::bootstrap::{bootstrap, bootstrap_operator};
 use crate::config::Config;
 use crate::store::Store;
 use crate::{Listeners, Shutdown, openapi, run};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+use credential::Kind;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,29 +74,44 @@ enum Command {
     /// The versions of this installation's secrets.
     #[command(subcommand)]
     Secrets(secrets::Command),
-    /// Looks at requests through the admin API.
+    Doctor(doctor::Doctor),
+    /// Tenants: isolated and billed.
     #[command(subcommand)]
-    Request(Request),
-    /// Looks at the log of administrators' changes, and checks it.
+    Tenant(tenant::Tenant),
+    /// A tenant's projects: units of keys, limits and reports.
+    #[command(subcommand)]
+    Project(project::Project),
+    /// API keys.
+    #[command(subcommand)]
+    Key(credential::Credential),
+    /// SigV4 access keys, as AWS SDKs want them.
+    #[command(subcommand)]
+    AccessKey(credential::Credential),
+    /// Machines of a project.
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccount),
+    /// Limits of tenants, projects and keys, and which of them wins.
+    #[command(subcommand)]
+    Limit(limit::Limit),
+    /// The catalog: models, prices, aliases, deprecations.
+    #[command(subcommand)]
+    Model(model::Model),
+    /// Which models a tenant or a project may call.
+    #[command(subcommand)]
+    ModelAccess(model_access::ModelAccess),
+    Usage(Box<usage::Usage>),
+    /// What became of requests.
+    #[command(subcommand)]
+    Request(request::Request),
+    /// Operators' tokens.
+    #[command(subcommand)]
+    AdminToken(admin_token::AdminToken),
+    /// The cluster's workers.
+    #[command(subcommand)]
+    Worker(worker::Worker),
+    /// The log of administrators' changes: lists, exports and checks it.
     #[command(subcommand)]
     Audit(audit::Audit),
-}
-
-#[derive(Debug, Subcommand)]
-enum Request {
-    /// Shows what became of one: outcome, tokens, worker path, ledger entry.
-    Show(Show),
-}
-
-#[derive(Debug, Args)]
-struct Show {
-    /// `req_…`, as the reply's x-request-id says.
-    id: String,
-    /// The admin API's JSON in place of a table.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connection: client::Connection,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -125,7 +159,19 @@ async fn execute(cli: Cli) -> Result<(), String> {
         }
         Command::Openapi { out } => openapi::write(&out),
         Command::Secrets(command) => secrets::run(&command, &config()?),
-        Command::Request(Request::Show(show)) => show::show(show).await,
+        Command::Doctor(command) => doctor::run(command, cli.config.as_deref()).await,
+        Command::Tenant(command) => tenant::run(command).await,
+        Command::Project(command) => project::run(command).await,
+        Command::Key(command) => credential::run(Kind::ApiKey, command).await,
+        Command::AccessKey(command) => credential::run(Kind::AccessKey, command).await,
+        Command::ServiceAccount(command) => service_account::run(command).await,
+        Command::Limit(command) => limit::run(command).await,
+        Command::Model(command) => model::run(command).await,
+        Command::ModelAccess(command) => model_access::run(command).await,
+        Command::Usage(command) => usage::run(*command).await,
+        Command::Request(command) => request::run(command).await,
+        Command::AdminToken(command) => admin_token::run(command).await,
+        Command::Worker(command) => worker::run(command).await,
         Command::Audit(command) => audit::run(command).await,
     }
 }
@@ -183,3 +229,6 @@ fn log_to_stderr(format: LogFormat) {
         LogFormat::Json => subscriber.json().init(),
     }
 }
+
+#[cfg(test)]
+mod tests;

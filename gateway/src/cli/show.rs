@@ -1,25 +1,11 @@
-//! `caprock request show`: one request, from the admin API, as a table or JSON.
+//! One request for people, as `caprock request show` shows it.
 
-use super::Show;
-use super::client::{Client, PATIENCE, segment};
+use super::table::fields;
+use super::units::usd;
 use crate::admin::view::{PrefillView, RequestView};
-use std::io::Write;
 
-/// Fetches and prints.
-pub(super) async fn show(command: Show) -> Result<(), String> {
-    let client = Client::new(command.connection)?;
-    let body = client.get(&format!("/admin/v1/requests/{}", segment(&command.id)), PATIENCE).await?;
-    let mut out = std::io::stdout().lock();
-    let written = if command.json {
-        out.write_all(&body).and_then(|()| out.write_all(b"\n"))
-    } else {
-        let view = serde_json::from_slice(&body).map_err(|error| format!("the admin API's reply: {error}"))?;
-        out.write_all(table(&view).as_bytes())
-    };
-    written.map_err(|error| error.to_string())
-}
-
-fn table(view: &RequestView) -> String {
+/// Its outcome, tokens, worker path and ledger entry.
+pub(super) fn table(view: &RequestView) -> String {
     let mut rows = vec![
         ("request", view.request_id.clone()),
         ("state", view.outcome.as_ref().map_or(view.state.clone(), |outcome| format!("{}, {outcome}", view.state))),
@@ -63,7 +49,7 @@ fn table(view: &RequestView) -> String {
     rows.push(("tenant", format!("{}, {}, {}", view.tenant_id, view.project_id, view.key_id)));
     rows.push(("accepted", view.accepted_at.to_string()));
     rows.extend(view.settled_at.map(|at| ("settled", at.to_string())));
-    rows.iter().map(|(name, value)| format!("{name:<14}{value}\n")).collect()
+    fields(&rows)
 }
 
 fn model(view: &RequestView) -> String {
@@ -80,10 +66,4 @@ fn prefill(path: &PrefillView, decode: &str) -> String {
         }
         PrefillView::Local { reason } => format!("{decode} itself: {reason}"),
     }
-}
-
-fn usd(nanousd: i64) -> String {
-    let sign = if nanousd < 0 { "-" } else { "" };
-    let amount = nanousd.unsigned_abs();
-    format!("{sign}${}.{:09}", amount / 1_000_000_000, amount % 1_000_000_000)
 }

@@ -39,6 +39,12 @@ impl Upstreams {
         }
     }
 
+    /// Asks every worker once, without [`Upstreams::watch`]: its state, and what is wrong with it.
+    pub async fn look_once(&self) -> Vec<(WorkerStatus, Option<String>)> {
+        let looks = self.clusters.iter().map(|cluster| cluster.look_once());
+        futures::future::join_all(looks).await.into_iter().flatten().collect()
+    }
+
     /// Whether any cluster could answer now: with one of several down, the others' models are still served.
     pub fn ready(&self) -> bool {
         self.clusters.iter().any(|cluster| cluster.is_ready())

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod bedrock;
+mod cli;
 mod crash;
+mod doctor;
 mod errors;
 mod handoff;
 mod handoff_faults;
@@ -10,7 +12,9 @@ mod isolation;
 mod openai;
 mod openapi;
 mod ports;
+mod revocation;
 mod schemathesis;
 mod sdk;
 mod settle;
 mod tokenizer;
+mod walk;

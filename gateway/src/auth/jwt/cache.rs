@@ -163,15 +163,28 @@ impl KeyCache {
         // Ends by itself: the source is bounded in time.
         tokio::spawn(async move {
             let asked_at = Instant::now();
-            let read = cache
-                .source
-                .read()
-                .await
-                .and_then(|bytes| KeySet::parse(&cache.issuer, &bytes).map_err(SourceError::Unusable));
+            let read = cache.load().await;
             cache.keep(asked_at, read);
             drop(running);
         });
         Some(watcher)
+    }
+
+    async fn load(&self) -> Result<KeySet, SourceError> {
+        let bytes = self.source.read().await?;
+        KeySet::parse(&self.issuer, &bytes).map_err(SourceError::Unusable)
+    }
+
+    /// Reads the keys once, to see whether it works, and keeps nothing. How many can be used.
+    ///
+    /// # Errors
+    /// In words, with the cause.
+    pub(super) async fn look(&self) -> Result<usize, String> {
+        let keys = self.load().await.map_err(|error| match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })?;
+        Ok(keys.len())
     }
 
     fn keep(&self, asked_at: Instant, read: Result<KeySet, SourceError>) {

@@ -149,6 +149,14 @@ impl Issuers {
         }
     }
 
+    /// Reads each issuer's keys once, by its name: how many can be used, or why they can't be read. Takes up to 3 s.
+    pub async fn look_once(&self) -> Vec<(String, Result<usize, String>)> {
+        let looks = self.by_name.iter().map(|(name, issuer)| async { (name.clone(), issuer.keys.look().await) });
+        let mut seen = futures::future::join_all(looks).await;
+        seen.sort_by(|(one, _), (other, _)| one.cmp(other));
+        seen
+    }
+
     /// Whether a bearer credential has the shape of a JWT: three parts of base64url, of which the last may be empty. Tells
     /// it from our own keys, which have no dots; the shape proves nothing.
     pub fn is_jwt(&self, text: &str) -> bool {

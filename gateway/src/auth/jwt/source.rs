@@ -2,18 +2,15 @@
 //! nothing that a token says.
 
 use crate::config::{self, JwtIssuer};
+use crate::https;
 use bytes::Bytes;
 use http::header::ACCEPT;
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -97,41 +94,8 @@ async fn read_file(path: &Path) -> Result<Bytes, SourceError> {
 }
 
 fn client(uri: &Uri, ca_file: Option<&Path>) -> Result<JwksClient, String> {
-    let https = uri.scheme_str() == Some("https");
-    let roots = if https { roots(ca_file)? } else { RootCertStore::empty() };
-    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
-    let connector = if https { connector.https_only() } else { connector.https_or_http() };
+    let connector = https::connector(uri.scheme_str() == Some("https"), ca_file)?;
     // Fetches are minutes apart: a kept connection would only be found dead.
-    let client =
-        Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector.enable_http1().build());
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
     Ok(client)
-}
-
-/// The machine's authorities and the file's.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    // One odd certificate among the machine's is no reason to trust none of them.
-    roots.add_parsable_certificates(native.certs);
-    if let Some(path) = ca_file {
-        let explain = |why: &dyn std::fmt::Display| format!("ca_file {}: {why}", path.display());
-        let mut found = false;
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| explain(&error))? {
-            let certificate = certificate.map_err(|error| explain(&error))?;
-            roots.add(certificate).map_err(|error| explain(&error))?;
-            found = true;
-        }
-        if !found {
-            return Err(explain(&"no certificate in it"));
-        }
-    }
-    if roots.is_empty() {
-        return Err("this machine has no trusted certificate authorities: give ca_file".into());
-    }
-    Ok(roots)
 }

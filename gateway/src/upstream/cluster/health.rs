@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::failure::LinkError;
 use super::worker::Worker;
-use super::{Cluster, Text};
+use super::{Cluster, Text, WorkerStatus};
 use crate::error::Error;
 use crate::prompt::ModelText;
 use cluster_protocol::Message;
@@ -47,6 +47,15 @@ impl Cluster {
             worker.give_back(connection);
         }
         Ok(())
+    }
+
+    /// Asks every worker once: its state, and what is wrong with it.
+    pub(in crate::upstream) async fn look_once(&self) -> Vec<(WorkerStatus, Option<String>)> {
+        let looks = self.workers().map(|worker| async {
+            let seen = self.probe(worker).await;
+            (self.status_of(worker), seen.err().map(|error| error.to_string()))
+        });
+        futures::future::join_all(looks).await
     }
 
     async fn look(&self, worker: &Arc<Worker>) -> Result<Connection, LinkError> {
