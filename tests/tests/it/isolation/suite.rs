@@ -122,7 +122,7 @@ impl Suite {
         let findings = std::mem::take(&mut *self.findings.lock().unwrap());
         let calls = self.calls.swap(0, Ordering::Relaxed);
         assert!(calls > 0, "{part}: nothing was tried");
-        eprintln!("{part}: {calls} calls");
+        eprintln!("{part}: {calls} calls, {} findings", findings.len());
         if !findings.is_empty() {
             let shown: Vec<&str> = findings.iter().map(String::as_str).take(SHOWN).collect();
             let text = format!("{part}: {} findings in {calls} calls:\n{}", findings.len(), shown.join("\n"));
