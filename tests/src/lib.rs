@@ -4,6 +4,7 @@
 //! missing, it fails and says what to set. Nothing outlives the test that started it.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)] // a harness panics: that is how a test fails
 
+pub mod admin;
 pub mod books;
 pub mod cli;
 pub mod client;
@@ -16,6 +17,8 @@ pub mod pair;
 pub mod process;
 pub mod proxy;
 pub mod replicas;
+pub mod rows;
+pub mod sigv4;
 pub mod sse;
 pub mod stack;
 pub mod wait;

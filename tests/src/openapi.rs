@@ -121,6 +121,16 @@ impl<'a> Operation<'a> {
         self.value["security"].as_array().is_some_and(|ways| !ways.is_empty())
     }
 
+    /// Whether it takes a kind of credential, by the name of its security scheme.
+    pub fn takes(&self, scheme: &str) -> bool {
+        self.value["security"].as_array().into_iter().flatten().any(|way| way.get(scheme).is_some())
+    }
+
+    /// The permission that it takes, where the description says it.
+    pub fn permission(&self) -> Option<&'a str> {
+        self.value["x-permission"].as_str()
+    }
+
     /// Its parameters: where (`path`, `query`, `header`), name, and the parameter itself.
     pub fn parameters(&self) -> Vec<(&'a str, &'a str, &'a Value)> {
         let parameters = self.value["parameters"].as_array().into_iter().flatten();
@@ -196,6 +206,13 @@ impl<'a> Body<'a> {
         self.media_type == "application/json" || self.media_type.ends_with("+json")
     }
 
+    /// Names of its fields, those of all its ways and parts together; of those inside a field only the field's own.
+    pub fn fields(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        fields(self.document, &self.media["schema"], &mut names);
+        names
+    }
+
     /// Its examples: those beside the schema, else those of the schema that it names.
     pub fn examples(&self) -> Vec<&'a Value> {
         let named = self.media["examples"].as_object().into_iter().flatten().map(|(_, example)| &example["value"]);
@@ -209,6 +226,14 @@ impl<'a> Body<'a> {
     /// What is wrong, and where.
     pub fn check(&self, value: &Value) -> Result<(), String> {
         self.document.check(&self.media["schema"], value)
+    }
+}
+
+fn fields(document: &Document, schema: &Value, names: &mut Vec<String>) {
+    let schema = document.resolve(schema);
+    names.extend(schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()));
+    for keyword in ["allOf", "oneOf", "anyOf"] {
+        schema[keyword].as_array().into_iter().flatten().for_each(|part| fields(document, part, names));
     }
 }
 

@@ -9,6 +9,7 @@ mod doctor;
 mod errors;
 mod handoff;
 mod handoff_faults;
+mod isolation;
 mod openai;
 mod openapi;
 mod ports;
