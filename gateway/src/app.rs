@@ -1,6 +1,8 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
 use crate::audit::Anchor;
+use crate::auth::jwt::Issuers;
+use crate::auth::{Credentials, Uses};
 use crate::catalog::Snapshot;
 use crate::changes::Feed;
 use crate::clock::Clock;
@@ -25,6 +27,12 @@ pub struct App {
     pub store: Store,
     /// What administrators changed.
     pub changes: Feed,
+    /// Credentials in use.
+    pub credentials: Credentials,
+    /// Trusted issuers of machines' tokens.
+    pub issuers: Issuers,
+    /// When they were last used.
+    pub uses: Uses,
     /// What was seen of the audit log.
     pub anchor: Anchor,
     /// Models and prices, swapped whole.

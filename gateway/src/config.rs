@@ -6,12 +6,16 @@ mod jwt;
 pub(crate) use jwt::jwks_uri;
 pub use jwt::{JwtAlgorithm, JwtIssuer, PlatformRole, PlatformSubject};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The defaults, which double as the reference.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
+
+/// Leaves a tenth of the second for everything else.
+const MAX_LEASE_MS: u64 = 900;
 
 /// Everything static. Tenants, keys, limits and prices are data, in the database.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +31,12 @@ pub struct Config {
     pub store: Store,
     /// TLS files.
     pub tls: Tls,
+    /// The admin API.
+    pub admin: Admin,
+    /// How this replica learns of administrators' changes.
+    pub changes: Changes,
+    /// What wakes replicas early.
+    pub redis: Redis,
     /// Models and prices.
     pub catalog: Catalog,
     /// Which versions of secrets make what is new.
@@ -93,6 +103,34 @@ pub struct Http {
     pub body_total_ms: u64,
     /// Most connections per listener.
     pub connections: usize,
+    /// Proxies whose word on a caller's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The admin API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// Whether the operations on a tenant's own things also answer on the data port, for that tenant's credentials.
+    pub on_data_port: bool,
+}
+
+/// How this replica learns of administrators' changes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    /// Between two looks, in ms.
+    pub poll_ms: u64,
+    /// How long what is remembered of credentials may be used after a look, in ms.
+    pub lease_ms: u64,
+}
+
+/// What wakes replicas early; without it they look by themselves, which is all that any bound rests on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://…`
+    pub url: Option<String>,
 }
 
 /// The database.
@@ -227,6 +265,18 @@ impl Config {
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             complaints.push("tls.certificate and tls.key must be given together".into());
         }
+        let Changes { poll_ms, lease_ms } = self.changes;
+        if lease_ms > MAX_LEASE_MS {
+            complaints
+                .push(format!("changes.lease_ms is over {MAX_LEASE_MS}: what was revoked must end within a second"));
+        }
+        if poll_ms == 0 || poll_ms.saturating_mul(2) > lease_ms {
+            complaints
+                .push("changes.poll_ms must be 1 to half of changes.lease_ms, so that one lost look is no loss".into());
+        }
+        if self.redis.url.as_ref().is_some_and(|url| !url.starts_with("redis://")) {
+            complaints.push("redis.url must begin with redis://".into());
+        }
         if self.gateway.id.is_empty() {
             complaints.push("gateway.id is empty".into());
         }
@@ -272,6 +322,22 @@ mod tests {
             assert!(complaints.contains(name), "{complaints}");
         }
         assert!(complaints.contains("no decode worker") && complaints.contains("tls.certificate"), "{complaints}");
+    }
+
+    #[test]
+    fn a_lease_that_would_break_the_bound_is_refused() {
+        let complaint = |changes: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("caprock.toml");
+            std::fs::write(&file, changes).unwrap();
+            Config::load(Some(&file)).err().unwrap_or_default()
+        };
+        assert_eq!(complaint("[changes]\npoll_ms = 450\nlease_ms = 900\n"), "");
+        assert!(complaint("[changes]\nlease_ms = 901\n").contains("changes.lease_ms"));
+        for poll in ["0", "401", "9223372036854775807"] {
+            assert!(complaint(&format!("[changes]\npoll_ms = {poll}\n")).contains("changes.poll_ms"), "{poll}");
+        }
+        assert!(complaint("[redis]\nurl = 'rediss://localhost'\n").contains("redis.url"));
     }
 
     #[test]

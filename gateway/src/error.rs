@@ -114,6 +114,8 @@ pub enum AuthFailure {
     Expired,
     /// The Authorization header can't be read.
     Malformed,
+    /// The credential was good when the request began, and has ended since.
+    Revoked,
 }
 
 /// Which limit refuses.

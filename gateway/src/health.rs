@@ -28,6 +28,8 @@ pub struct Readiness {
     pub accepting: bool,
     /// The database answers.
     pub store: bool,
+    /// Changes are followed, so that credentials can be remembered; without it each is read from the database.
+    pub credentials: bool,
     /// A decode worker of a cluster is up.
     pub upstreams: bool,
 }
@@ -67,9 +69,10 @@ pub async fn readyz(State(app): State<Arc<App>>, Extension(store): Extension<Arc
         ready: false,
         accepting: !app.draining.is_cancelled(),
         store: store.answers(app.store.schema_is_current()).await,
+        credentials: app.credentials.lease().is_fresh(),
         upstreams: app.upstreams.ready(),
     };
-    readiness.ready = readiness.accepting && readiness.store && readiness.upstreams;
+    readiness.ready = readiness.accepting && readiness.store && readiness.credentials && readiness.upstreams;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

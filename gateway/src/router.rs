@@ -6,11 +6,12 @@ mod unread;
 
 use crate::api::{bedrock, openai};
 use crate::app::App;
+use crate::auth::DataPort;
 use crate::openapi::page;
 use crate::{admin, health};
 use axum::Router;
 use axum::extract::Extension;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post, put};
 use layers::Edge;
 use std::sync::Arc;
 use surface::Surface;
@@ -30,21 +31,32 @@ pub fn data(app: &Arc<App>) -> Router {
         .route("/openai/v1/models/{model}", get(openai::models::get))
         .route("/foundation-models", get(bedrock::models::list));
 
-    let with_bodies = layers::bound_requests(inference.merge(models), app.config.gateway.max_requests);
+    let (routes, surface_of): (_, fn(&str) -> Surface) = if app.config.admin.on_data_port {
+        (inference.merge(models).merge(tenants_own()), Surface::of_data_path_with_admin)
+    } else {
+        (inference.merge(models), Surface::of_data_path)
+    };
+    let with_bodies = layers::bound_requests(routes, app.config.gateway.max_requests);
     let routes = with_bodies.route("/openapi.json", get(page::inference_description)).merge(docs()).merge(probes());
-    layers::around(routes, edge(app, Surface::of_data_path)).with_state(app.clone())
+    layers::around(routes, edge(app, surface_of)).with_state(app.clone())
 }
 
 /// The admin port: what operators reach.
 pub fn operators(app: &Arc<App>) -> Router {
-    let routes = Router::new()
-        .route("/admin/v1/tenants", get(admin::tenants::list).post(admin::tenants::create))
-        .route(
-            "/admin/v1/tenants/{tenant_id}",
-            get(admin::tenants::get).patch(admin::tenants::update).delete(admin::tenants::delete),
-        )
-        .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
-        .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
+    let operations = tenant_operations().merge(platform_operations());
+    let routes = operations
+        .route("/metrics", get(admin::metrics))
+        .route("/openapi.json", get(page::admin_description))
+        .merge(docs())
+        .merge(probes());
+    layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
+}
+
+/// What concerns one tenant and needs a permission that a tenant's role can have. Which of the two groups a route is in
+/// decides whether it can be reached on the data port; there is no other check that could be forgotten.
+fn tenant_operations() -> Router<Arc<App>> {
+    Router::new()
+        .route("/admin/v1/tenants/{tenant_id}", get(admin::tenants::get))
         .route("/admin/v1/tenants/{tenant_id}/requests", get(admin::requests::list))
         .route("/admin/v1/tenants/{tenant_id}/requests/{request_id}", get(admin::requests::get_of_tenant))
         .route("/admin/v1/tenants/{tenant_id}/usage", get(admin::usage::get))
@@ -64,7 +76,7 @@ pub fn operators(app: &Arc<App>) -> Router {
                 .patch(admin::service_accounts::update)
                 .delete(admin::service_accounts::delete),
         )
-        .route("/admin/v1/tenants/{tenant_id}/limits", get(admin::limits::of_tenant).put(admin::limits::set_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/limits", get(admin::limits::of_tenant))
         .route(
             "/admin/v1/tenants/{tenant_id}/projects/{project_id}/limits",
             get(admin::limits::of_project).put(admin::limits::set_of_project),
@@ -77,10 +89,7 @@ pub fn operators(app: &Arc<App>) -> Router {
             "/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/limits",
             get(admin::limits::of_access_key).put(admin::limits::set_of_access_key),
         )
-        .route(
-            "/admin/v1/tenants/{tenant_id}/model-access",
-            get(admin::model_access::of_tenant).put(admin::model_access::set_of_tenant),
-        )
+        .route("/admin/v1/tenants/{tenant_id}/model-access", get(admin::model_access::of_tenant))
         .route(
             "/admin/v1/tenants/{tenant_id}/projects/{project_id}/model-access",
             get(admin::model_access::of_project).put(admin::model_access::set_of_project),
@@ -100,6 +109,17 @@ pub fn operators(app: &Arc<App>) -> Router {
             get(admin::access_keys::get).patch(admin::access_keys::update).delete(admin::access_keys::revoke),
         )
         .route("/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/rotate", post(admin::access_keys::rotate))
+}
+
+/// What is for operators only, even where it concerns one tenant.
+fn platform_operations() -> Router<Arc<App>> {
+    Router::new()
+        .route("/admin/v1/tenants", get(admin::tenants::list).post(admin::tenants::create))
+        .route("/admin/v1/tenants/{tenant_id}", patch(admin::tenants::update).delete(admin::tenants::delete))
+        .route("/admin/v1/tenants/{tenant_id}/limits", put(admin::limits::set_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/model-access", put(admin::model_access::set_of_tenant))
+        .route("/admin/v1/tenants/{tenant_id}/suspend", post(admin::tenants::suspend))
+        .route("/admin/v1/tenants/{tenant_id}/resume", post(admin::tenants::resume))
         .route("/admin/v1/admin-tokens", get(admin::admin_tokens::list).post(admin::admin_tokens::create))
         .route(
             "/admin/v1/admin-tokens/{token_id}",
@@ -111,11 +131,12 @@ pub fn operators(app: &Arc<App>) -> Router {
         .route("/admin/v1/audit-log", get(admin::audit_log::list))
         .route("/admin/v1/audit-log/export", get(admin::audit_log::export))
         .route("/admin/v1/audit-log/verification", get(admin::audit_log::verification))
-        .route("/metrics", get(admin::metrics))
-        .route("/openapi.json", get(page::admin_description))
-        .merge(docs())
-        .merge(probes());
-    layers::around(routes, edge(app, |_| Surface::Admin)).with_state(app.clone())
+}
+
+/// The tenants' operations as callers' port shows them: to it the platform's do not exist, also not as methods of a path
+/// that it has.
+fn tenants_own() -> Router<Arc<App>> {
+    tenant_operations().method_not_allowed_fallback(layers::unknown_path).layer(Extension(DataPort))
 }
 
 /// The page that shows `/openapi.json`.

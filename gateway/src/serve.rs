@@ -4,8 +4,10 @@ use crate::accept::{Door, Ending, Limits, accept};
 use crate::admin::idempotency;
 use crate::app::App;
 use crate::audit::Anchor;
+use crate::auth::jwt::Issuers;
+use crate::auth::{self, Credentials, Uses};
 use crate::catalog::Snapshot;
-use crate::changes::Feed;
+use crate::changes::{self, Feed};
 use crate::clock::Clock;
 use crate::config::{Config, Listen};
 use crate::error::{Error, ErrorKind, Result};
@@ -105,12 +107,17 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     let alone = store.lock_exclusive(&config.gateway.id).await?;
     let app = build(config, store)?;
     inference::recover::restore_limits(&app).await?;
+    // Before anything is remembered: what changes from here on is seen.
+    let follower = app.changes.begin(app.store.follower()).await?;
     let ending =
         Ending { draining: app.draining.clone(), abort: CancellationToken::new(), connections: TaskTracker::new() };
     let doors = doors(&app, listeners)?;
 
     let background = TaskTracker::new();
     app.upstreams.watch(&background, &app.stopping);
+    changes::spawn(&app, follower, &background);
+    app.issuers.watch(&background, &app.stopping);
+    background.spawn(auth::uses::write_regularly(Arc::clone(&app)));
     inference::recover::spawn(&app);
     background.spawn(keep_anchor(Arc::clone(&app)));
     background.spawn(idempotency::forget_old(Arc::clone(&app)));
@@ -132,11 +139,19 @@ async fn keep_anchor(app: Arc<App>) {
 }
 
 pub(crate) fn build(config: Config, store: Store) -> Result<Arc<App>> {
-    let clock = Clock::System;
     let secrets = Secrets::load(&config.gateway.state_dir, &config.secrets)?;
+    assemble(config, secrets, store)
+}
+
+/// All of a gateway's state; nothing runs yet.
+pub(crate) fn assemble(config: Config, secrets: Secrets, store: Store) -> Result<Arc<App>> {
+    let clock = Clock::System;
     let metrics = Metrics::default();
     Ok(Arc::new(App {
-        changes: Feed::default(),
+        changes: Feed::new(&config.changes, &metrics.changes),
+        credentials: Credentials::new(Duration::from_millis(config.changes.lease_ms), &metrics.credentials),
+        issuers: Issuers::new(&config.jwt_issuer)?,
+        uses: Uses::new(&metrics.uses),
         anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone())?,
         catalog: ArcSwap::from_pointee(Snapshot::load(&config)?),
         limiter: Limiter::local(clock.clone()),
@@ -202,6 +217,9 @@ async fn drain(app: &Arc<App>, ending: &Ending, background: &TaskTracker, shutdo
         tracing::warn!(tasks = app.tasks.len(), connections = ending.connections.len(), "stopped before all had ended");
     }
     ending.abort.cancel();
+    if timeout(CLOSE_GRACE, app.uses.flush(app)).await.is_err() {
+        tracing::warn!("stopped before the last uses were written");
+    }
     // Waits for settlements under way even when their tasks were given up.
     if timeout(CLOSE_GRACE, app.store.close()).await.is_err() {
         tracing::warn!("stopped before the database was closed");

@@ -50,14 +50,17 @@ install_build_packages() {
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
 }
 
-# What testing needs besides. Redis joins with the first feature that uses it: an installed server that no test talks
-# to would only look like a test.
+# What testing needs besides.
 install_test_packages() {
   local missing=()
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [[ -z $(postgres_bin) ]]; then
     keep_apt_from_starting_a_database
     missing+=(postgresql)
+  fi
+  if ! command -v redis-server >/dev/null; then
+    keep_apt_from_starting_redis
+    missing+=(redis-server)
   fi
   [[ -n $(compose_command) ]] || missing+=("$(compose_package)")
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
@@ -69,6 +72,12 @@ keep_apt_from_starting_a_database() {
   [[ -e $config ]] && return
   as_root mkdir -p "$(dirname "$config")"
   echo 'create_main_cluster = false' | as_root tee "$config" >/dev/null
+}
+
+# The same for Redis, whose package starts one on its usual port.
+keep_apt_from_starting_redis() {
+  [[ -d /run/systemd/system ]] && command -v systemctl >/dev/null || return 0
+  as_root systemctl mask --quiet redis-server.service 2>/dev/null || true
 }
 
 # Prints how to call compose, or nothing when it is not there.

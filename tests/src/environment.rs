@@ -35,6 +35,11 @@ pub fn postgres_url() -> String {
     required("CAPROCK_TEST_POSTGRES_URL", "the address of a throw-away PostgreSQL")
 }
 
+/// A Redis that may be shared: `redis://host:port`.
+pub fn redis_url() -> String {
+    required("CAPROCK_TEST_REDIS_URL", "the address of a throw-away Redis")
+}
+
 fn file(name: &str, what: &str) -> PathBuf {
     let path = PathBuf::from(required(name, what));
     assert!(path.is_file(), "{name} names {}, which is not there: it should be {what}", path.display());

@@ -26,6 +26,9 @@ pub enum Database {
 /// A gateway: prepared by `caprock bootstrap`, then run by `caprock serve`.
 #[derive(Debug)]
 pub struct Gateway {
+    id: String,
+    /// More tables of the configuration.
+    settings: String,
     process: Option<Process>,
     dir: PathBuf,
     config: PathBuf,
@@ -53,8 +56,16 @@ impl Gateway {
         };
         let ports = Ports { data: free_port(), tls: free_port(), admin: free_port() };
         let config = dir.join("gateway.toml");
-        let mut gateway =
-            Gateway { process: None, dir: dir.into(), config, store_url, ports, credentials: HashMap::new() };
+        let mut gateway = Gateway {
+            id: "gateway-1".into(),
+            settings: String::new(),
+            process: None,
+            dir: dir.into(),
+            config,
+            store_url,
+            ports,
+            credentials: HashMap::new(),
+        };
         gateway.write_config(&[], &[], "");
         let file = dir.join("credentials.env");
         gateway.run_to_end("bootstrap", &["--credentials-file", &file.display().to_string()]).await;
@@ -71,6 +82,42 @@ impl Gateway {
         &self.config
     }
 
+    /// Another replica of the same installation, with the same secrets and a state folder, an id and ports of its own, that
+    /// finds the database at `store_url`. Nothing runs yet, and its configuration names no workers.
+    pub fn replica(&self, dir: &Path, id: &str, store_url: &str) -> Gateway {
+        let secrets = dir.join("secrets");
+        std::fs::create_dir_all(&secrets).unwrap();
+        for file in std::fs::read_dir(self.dir.join("secrets")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), secrets.join(file.file_name())).unwrap();
+        }
+        Gateway {
+            id: id.into(),
+            settings: String::new(),
+            process: None,
+            dir: dir.into(),
+            config: dir.join("gateway.toml"),
+            store_url: store_url.into(),
+            ports: Ports { data: free_port(), tls: free_port(), admin: free_port() },
+            credentials: self.credentials.clone(),
+        }
+    }
+
+    /// Adds tables to the configuration, as it is written from now on.
+    pub fn set(&mut self, settings: &str) {
+        self.settings = settings.into();
+    }
+
+    /// The database's address.
+    pub fn store_url(&self) -> &str {
+        &self.store_url
+    }
+
+    /// The state folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Where `bootstrap` keeps the secret that workers share.
     pub fn cluster_secret_file(&self) -> PathBuf {
         self.dir.join("secrets/cluster")
@@ -80,11 +127,13 @@ impl Gateway {
     pub fn write_config(&self, decode: &[Named], prefill: &[Named], more: &str) {
         let Ports { data, tls, admin } = self.ports;
         let mut text = format!(
-            "[gateway]\nid = 'gateway-1'\nstate_dir = '{}'\n{more}\n[listen]\ndata = '127.0.0.1:{data}'\n\
+            "[gateway]\nid = '{}'\nstate_dir = '{}'\n{more}\n[listen]\ndata = '127.0.0.1:{data}'\n\
              tls = '127.0.0.1:{tls}'\nadmin = '127.0.0.1:{admin}'\n[store]\nurl = '{}'\n",
+            self.id,
             self.dir.display(),
             self.store_url
         );
+        text += &self.settings;
         if !decode.is_empty() {
             text += &format!(
                 "[[cluster]]\nname = 'bundled'\nmodel = '{MODEL}'\nstands_in_for = ['{STAND_IN}']\ndecode = {}\nprefill = {}\n",

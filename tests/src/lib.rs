@@ -15,6 +15,7 @@ pub mod openapi;
 pub mod pair;
 pub mod process;
 pub mod proxy;
+pub mod replicas;
 pub mod sse;
 pub mod stack;
 pub mod wait;

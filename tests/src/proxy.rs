@@ -1,9 +1,11 @@
-//! A proxy between two programs that can change the bytes on their way: by position in one direction of a connection.
+//! A proxy between two programs that can change the bytes on their way: by position in one direction of a connection. It
+//! can also go silent, as a network does that loses everything: connections stay open and nothing passes.
 
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What to do to the bytes from server to client, counted from the start of each connection.
@@ -37,6 +39,7 @@ pub enum Fault {
 pub struct Proxy {
     address: String,
     state: Arc<Mutex<State>>,
+    silent: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -55,8 +58,19 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(Mutex::new(State { fault: Fault::None, recordings: Vec::new(), running: Vec::new() }));
-        let accepting = tokio::spawn(accept(listener, server.to_owned(), Arc::clone(&state)));
-        Proxy { address, state, accepting }
+        let silent = watch::Sender::new(false);
+        let accepting = tokio::spawn(accept(listener, server.to_owned(), Arc::clone(&state), silent.subscribe()));
+        Proxy { address, state, silent, accepting }
+    }
+
+    /// From now on nothing passes, on open connections and on new ones, and nobody is told.
+    pub fn silence(&self) {
+        self.silent.send_replace(true);
+    }
+
+    /// Bytes pass again, those that were held back first.
+    pub fn restore(&self) {
+        self.silent.send_replace(false);
     }
 
     /// Where it listens.
@@ -87,10 +101,10 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, state: Arc<Mutex<State>>) {
+async fn accept(listener: TcpListener, server: String, state: Arc<Mutex<State>>, silent: watch::Receiver<bool>) {
     while let Ok((client, _)) = listener.accept().await {
         let server = server.clone();
-        let shared = Arc::clone(&state);
+        let (shared, silent) = (Arc::clone(&state), silent.clone());
         let mut locked = state.lock().unwrap();
         let (fault, index) = (locked.fault.clone(), locked.recordings.len());
         locked.recordings.push(Vec::new());
@@ -103,27 +117,39 @@ async fn accept(listener: TcpListener, server: String, state: Arc<Mutex<State>>)
             let (from_server, to_server) = server.into_split();
             // The first direction that ends closes both.
             tokio::select! {
-                () = upwards(from_client, to_server) => {}
-                () = downwards(from_server, to_client, fault, shared, index) => {}
+                () = upwards(from_client, to_server, silent.clone()) => {}
+                () = downwards((from_server, to_client), fault, shared, index, silent) => {}
             }
         }));
     }
 }
 
-async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-    let _ = tokio::io::copy(&mut from, &mut to).await; // either end may leave at any time
+/// Either end may leave at any time; while nothing passes nobody learns of that either.
+async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut silent: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = from.read(&mut buffer).await;
+        let _ = silent.wait_for(|silent| !silent).await;
+        let Ok(length @ 1..) = read else { return };
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn downwards(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    (mut from, mut to): (OwnedReadHalf, OwnedWriteHalf),
     fault: Fault,
     state: Arc<Mutex<State>>,
     index: usize,
+    mut silent: watch::Receiver<bool>,
 ) {
     let mut buffer = vec![0; 64 << 10];
     let mut sent = 0;
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+    loop {
+        let read = from.read(&mut buffer).await;
+        let _ = silent.wait_for(|silent| !silent).await;
+        let Ok(length @ 1..) = read else { return };
         let piece = &mut buffer[..length];
         if let Some(recording) = state.lock().unwrap().recordings.get_mut(index) {
             recording.extend_from_slice(piece);

@@ -45,7 +45,7 @@ impl Call {
     /// `Forbidden`; those of reading a body.
     pub async fn admit(app: &Arc<App>, request: Request, permission: Permission) -> Result<Call> {
         let (mut head, body) = request.into_parts();
-        let caller = auth::admit_caller(app, &head).await?;
+        let (caller, ticket) = auth::admit_caller(app, &head).await?;
         let ids = path_ids(&mut head).await?;
         let tenant = match id_in::<crate::id::kinds::Tenant>(&ids, "tenant_id") {
             Some(parsed) => Some(parsed.ok_or_else(|| tenants::missing("tenant"))?),
@@ -53,8 +53,10 @@ impl Call {
         };
         admit_to(app, &caller, tenant.as_ref(), permission).await?;
         let body = body::read(&head, body, &app.config.http).await?;
+        ticket.check_again(app).await?;
         let now = app.clock.now();
-        let author = caller.author(auth::peer(&head), head.extensions.get::<RequestId>().cloned());
+        let author =
+            ticket.author(&caller, auth::address(&head, &app.config.http), head.extensions.get::<RequestId>().cloned());
         Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now })
     }
 
@@ -260,8 +262,8 @@ async fn admit_to(app: &App, caller: &Caller, tenant: Option<&TenantId>, permiss
         (Caller::Tenant(_), Some(_)) => caller.check(permission),
         // What belongs to no tenant is no tenant's, whatever its role.
         (Caller::Tenant(_), None) => Err(auth::forbidden(permission)),
-        (Caller::Operator(_), None) => caller.check(permission),
-        (Caller::Operator(_), Some(tenant)) => {
+        (Caller::Operator(_) | Caller::Federated(_), None) => caller.check(permission),
+        (Caller::Operator(_) | Caller::Federated(_), Some(tenant)) => {
             caller.check(permission)?;
             let row = app.store.tenant(tenant).await?.ok_or_else(|| tenants::missing("tenant"))?;
             // What a deleted tenant used, owed and changed can still be read.

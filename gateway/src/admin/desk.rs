@@ -3,30 +3,23 @@
 
 use super::testing::widest;
 use crate::app::App;
-use crate::audit::{Anchor, Author, Change};
-use crate::catalog::Snapshot;
-use crate::changes::Feed;
-use crate::clock::Clock;
+use crate::audit::{Author, Change};
+use crate::changes;
 use crate::config::{self, Config};
 use crate::id::{ProjectId, TenantId};
-use crate::inference;
-use crate::quota::Limiter;
 use crate::router;
 use crate::secrets::Secrets;
 use crate::store::testing::sqlite;
-use crate::telemetry::Metrics;
 use crate::tenants::{
     self, CreateAdminToken, CreateCredential, CreatedAdminToken, CreatedApiKey, Issuer, Name, Project, Role,
 };
-use crate::upstream::Upstreams;
-use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::sync::Arc;
 use tempfile::TempDir;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 /// A gateway, and an operator who administers it.
@@ -68,23 +61,9 @@ impl Desk {
         let given =
             |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| crate::upstream::cluster::fake::SECRET.to_owned());
         let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
-        let metrics = Metrics::default();
-        let app = Arc::new(App {
-            changes: Feed::default(),
-            anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone()).unwrap(),
-            catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
-            limiter: Limiter::local(Clock::System),
-            upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
-            inference: inference::State::new(&config),
-            store: fixture.store,
-            clock: Clock::System,
-            tasks: TaskTracker::new(),
-            draining: CancellationToken::new(),
-            stopping: CancellationToken::new(),
-            config,
-            secrets,
-            metrics,
-        });
+        let app = crate::serve::assemble(config, secrets, fixture.store).unwrap();
+        let follower = app.changes.begin(app.store.follower()).await.unwrap();
+        changes::spawn(&app, follower, &TaskTracker::new());
         let mut desk = Desk { app, root: String::new(), _state: state };
         desk.root = desk.operator(Role::PlatformAdmin).await;
         desk

@@ -44,7 +44,7 @@ pub struct RequestView {
     pub model: String,
     /// `open` or `settled`.
     pub state: String,
-    /// `completed`, `client_gone`, `failed`, `shutdown`, `recovered` or `lost`; absent while open.
+    /// `completed`, `client_gone`, `failed`, `revoked`, `shutdown`, `recovered` or `lost`; absent while open.
     pub outcome: Option<String>,
     /// Kind of failure.
     pub error: Option<String>,

@@ -33,8 +33,23 @@ pub struct Principal {
 pub enum Caller {
     /// Of the platform; belongs to no tenant.
     Operator(AdminPrincipal),
+    /// Of the platform, by the word of a trusted issuer.
+    Federated(FederatedOperator),
     /// Of a tenant; reaches no further than it.
     Tenant(Principal),
+}
+
+/// An operator by the word of a trusted issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedOperator {
+    /// The token's `iss`.
+    pub issuer: String,
+    /// The token's `sub`.
+    pub subject: String,
+    /// From the configuration.
+    pub role: Role,
+    /// All that an operator's token can be used for.
+    pub scope: Arc<Scope>,
 }
 
 impl Caller {
@@ -42,6 +57,7 @@ impl Caller {
     pub fn role(&self) -> Role {
         match self {
             Caller::Operator(operator) => operator.role,
+            Caller::Federated(operator) => operator.role,
             Caller::Tenant(principal) => principal.role,
         }
     }
@@ -50,6 +66,7 @@ impl Caller {
     pub fn scope(&self) -> &Scope {
         match self {
             Caller::Operator(operator) => &operator.scope,
+            Caller::Federated(operator) => &operator.scope,
             Caller::Tenant(principal) => &principal.scope,
         }
     }
@@ -66,6 +83,8 @@ impl Caller {
     pub fn issuer(&self) -> Issuer {
         let credential = match self {
             Caller::Operator(operator) => operator.token.as_str(),
+            // Not a credential of the database, so not one that could be changed with it.
+            Caller::Federated(operator) => operator.subject.as_str(),
             Caller::Tenant(principal) => principal.key.as_str(),
         };
         Issuer::new(self.role(), self.scope().clone(), credential)
@@ -75,6 +94,9 @@ impl Caller {
     pub fn author(&self, address: Option<IpAddr>, request_id: Option<RequestId>) -> Author {
         let (kind, id, tenant_id) = match self {
             Caller::Operator(operator) => (AuthorKind::AdminToken, operator.token.to_string(), None),
+            Caller::Federated(operator) => {
+                (AuthorKind::Jwt, format!("{} at {}", operator.subject, operator.issuer), None)
+            }
             Caller::Tenant(caller) => (AuthorKind::ApiKey, caller.key.to_string(), Some(caller.tenant.clone())),
         };
         Author { kind, id, role: self.role(), tenant_id, address, request_id }

@@ -64,6 +64,8 @@ pub enum Outcome {
     ClientGone,
     /// It failed: before the first token nothing is charged, afterwards what was computed.
     Failed,
+    /// The caller's credential ended under it: revoked, or its tenant suspended.
+    Revoked,
     /// Ended by this gateway's shutdown.
     Shutdown,
     /// The gateway died under it; settled afterwards from the worker's receipt.
@@ -79,6 +81,7 @@ impl Outcome {
             Outcome::Completed => "completed",
             Outcome::ClientGone => "client_gone",
             Outcome::Failed => "failed",
+            Outcome::Revoked => "revoked",
             Outcome::Shutdown => "shutdown",
             Outcome::Recovered => "recovered",
             Outcome::Lost => "lost",

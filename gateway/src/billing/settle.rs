@@ -58,9 +58,12 @@ async fn settle_in(tx: &mut Tx, settlement: &Settlement) -> Result<Settled> {
 /// A request that nobody remembers is ended all the same, and charged nothing whatever the caller passed along.
 fn charged_usage(settlement: &Settlement) -> Usage {
     match settlement.outcome {
-        Outcome::Completed | Outcome::ClientGone | Outcome::Failed | Outcome::Shutdown | Outcome::Recovered => {
-            settlement.usage
-        }
+        Outcome::Completed
+        | Outcome::ClientGone
+        | Outcome::Failed
+        | Outcome::Revoked
+        | Outcome::Shutdown
+        | Outcome::Recovered => settlement.usage,
         Outcome::Lost => Usage::default(),
     }
 }

@@ -187,6 +187,11 @@ impl ModelAccess {
         Ok(ModelAccess(Some(patterns)))
     }
 
+    /// What a credential's scope allows; what can be the id of no model allows none.
+    pub(crate) fn within(scope: Option<&[String]>) -> ModelAccess {
+        ModelAccess(scope.map(|models| models.iter().filter_map(|model| model.parse().ok()).collect()))
+    }
+
     /// The list; `None` allows every model.
     pub fn patterns(&self) -> Option<&[ModelPattern]> {
         self.0.as_deref()

@@ -4,12 +4,12 @@ use super::event::{Event, Finished, Started};
 use super::log::FrameLog;
 use super::meter::{Interrupts, Meter, interrupts};
 use super::settle::{LEASE_US, settle};
-use super::state::Running;
+use super::state::{Entered, Running};
 use super::tally::{Asked, Tally, Unanswered};
 use super::verdict::{Facts, Verdict, verdict};
 use super::{Request, Usage, limits};
 use crate::app::App;
-use crate::auth::Principal;
+use crate::auth::{Admission, Principal};
 use crate::billing::{self, Detail, OpenRequest, Settlement};
 use crate::catalog::Route;
 use crate::clock::Micros;
@@ -34,7 +34,7 @@ const READER_WAITS: Duration = Duration::from_secs(1);
 /// Who asks for what, since when.
 #[derive(Debug)]
 pub(super) struct Call {
-    principal: Principal,
+    admission: Admission,
     request: Arc<Request>,
     accepted_at: Micros,
     since: Instant,
@@ -60,13 +60,17 @@ struct Prompt {
 }
 
 impl Call {
-    pub(super) fn new(principal: Principal, request: Request, accepted_at: Micros) -> Call {
-        Call { principal, request: Arc::new(request), accepted_at, since: Instant::now() }
+    pub(super) fn new(admission: Admission, request: Request, accepted_at: Micros) -> Call {
+        Call { admission, request: Arc::new(request), accepted_at, since: Instant::now() }
+    }
+
+    fn principal(&self) -> &Principal {
+        self.admission.principal()
     }
 }
 
 /// Runs a request to its settlement. Never cancelled: it ends by itself, within the deadlines of its steps.
-pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, permit: OwnedSemaphorePermit) {
+pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, place: (OwnedSemaphorePermit, Entered)) {
     app.metrics.inference.running.inc();
     let mut case = Case {
         opened: None,
@@ -77,7 +81,7 @@ pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, permit: OwnedS
         unanswered: None,
     };
     let (result, interrupt) = {
-        let interrupts = interrupts(&log, &app.stopping);
+        let interrupts = interrupts(&log, &app.stopping, &place.1.revoked);
         // A panic must not lose the settlement: what `case` knows by then is settled as a failure.
         let result = AssertUnwindSafe(infer(&app, &call, &log, &mut case, &interrupts)).catch_unwind().await;
         (result.unwrap_or_else(|_| Err(panicked())), interrupts.peek().copied())
@@ -97,7 +101,7 @@ pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, permit: OwnedS
     let verdict = verdict(Facts { counts: tally.counts, ..facts }, result.as_deref());
     conclude(&app, &call, case, result, verdict, tally, &log).await;
     app.metrics.inference.running.dec();
-    drop(permit);
+    drop(place);
 }
 
 /// The steps of the house, each step's output being the next one's input.
@@ -108,10 +112,12 @@ async fn infer(
     case: &mut Case,
     interrupts: &Interrupts<'_>,
 ) -> Result<Box<Done>> {
-    let route = app.catalog.load().resolve(&call.principal, &call.request.model, app.clock.now())?;
+    // After it was entered among those in work: see `State::enter`.
+    call.admission.check_again(app).await?;
+    let route = app.catalog.load().resolve(call.principal(), &call.request.model, app.clock.now())?;
     let cluster = app.upstreams.cluster(&route.upstream)?;
     // Before the prompt is rendered and tokenised: that is work too, and may be refused.
-    case.reservation = Some(app.limiter.reserve_request(&call.principal).await?);
+    case.reservation = Some(app.limiter.reserve_request(call.principal()).await?);
     let prompt = prompt(app, cluster, &route, &call.request, interrupts).await?;
     case.add_tokens(prompt.most_tokens()).await?;
     let placement = cluster.place(prompt.ids.len()).await?;
@@ -189,7 +195,7 @@ impl Case {
     ) -> Result<()> {
         let request = OpenRequest {
             id: call.request.id.clone(),
-            principal: call.principal.clone(),
+            principal: call.principal().clone(),
             dialect: call.request.dialect,
             model_asked: route.asked.clone(),
             model: route.model.id.clone(),
@@ -247,7 +253,7 @@ impl Case {
 fn job(call: &Call, prompt: Prompt) -> Job {
     Job {
         request_id: call.request.id.clone(),
-        tenant: call.principal.tenant.clone(),
+        tenant: call.principal().tenant.clone(),
         card_digest: prompt.card_digest,
         prompt: prompt.ids,
         sampling: limits::sampling(&call.request.sampling),

@@ -17,15 +17,20 @@ const STOP_WAIT: Duration = Duration::from_secs(2);
 /// Ready when a request shall end from our side. Every clone gives the same answer.
 pub(super) type Interrupts<'a> = Shared<BoxFuture<'a, Interrupt>>;
 
-/// Watches for the two reasons to end a request early.
-pub(super) fn interrupts<'a>(log: &'a FrameLog, stopping: &'a CancellationToken) -> Interrupts<'a> {
-    let either = async move {
+/// Watches for the reasons to end a request early.
+pub(super) fn interrupts<'a>(
+    log: &'a FrameLog,
+    stopping: &'a CancellationToken,
+    revoked: &'a CancellationToken,
+) -> Interrupts<'a> {
+    let first = async move {
         tokio::select! {
             why = log.abandoned() => Interrupt::Abandoned(why),
+            () = revoked.cancelled() => Interrupt::Revoked,
             () = stopping.cancelled() => Interrupt::Stopping,
         }
     };
-    either.boxed().shared()
+    first.boxed().shared()
 }
 
 /// What is counted and timed of one answer.

@@ -22,7 +22,8 @@ fn started() -> Started {
 /// Opens the job on `worker` and meters it to its end, as `infer` does.
 async fn metered(worker: &FakeWorker, log: &FrameLog, stopping: &CancellationToken) -> Ended {
     let cluster = cluster_of(&[worker], &[]).await;
-    let interrupts = interrupts(log, stopping);
+    let revoked = CancellationToken::new();
+    let interrupts = interrupts(log, stopping, &revoked);
     let placement = cluster.place(3).await.unwrap();
     let opened = cluster.open(&job(), placement, |_| ready(Ok(())), &mut interrupts.clone()).await;
     let mut registry = Registry::default();

@@ -118,6 +118,7 @@ fn outcome_str(outcome: Outcome) -> &'static str {
         Outcome::Completed => "completed",
         Outcome::ClientGone => "client_gone",
         Outcome::Failed => "failed",
+        Outcome::Revoked => "revoked",
         Outcome::Shutdown => "shutdown",
         Outcome::Recovered => "recovered",
         Outcome::Lost => "lost",

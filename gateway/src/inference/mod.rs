@@ -3,7 +3,7 @@
 //! ```text
 //! start     takes a permit, makes the log, spawns the tracked task, returns the log's reader
 //! └ run     supervises: whatever `infer` comes to, a panic included, is settled once
-//!   ├ infer     catalog.resolve → limiter.reserve_request → prompt.build → reservation.add_tokens → cluster.place
+//!   ├ infer     is the credential still good? → catalog.resolve → limiter.reserve_request → prompt.build → reservation.add_tokens → cluster.place
 //!   │           → billing.open_request → cluster.open → meter                 each output is the next one's input
 //!   ├ tally     what the engine computed: its last word, else the worker's receipt, else its frames
 //!   ├ verdict   what is charged, which outcome, which last event               pure
@@ -39,7 +39,7 @@ pub use request::{Content, Dialect, Message, Request, Role, Sampling};
 pub use state::State;
 
 use crate::app::App;
-use crate::auth::Principal;
+use crate::auth::Admission;
 use crate::error::{Error, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +52,11 @@ const NO_EVENTS: usize = 0;
 /// The task owns reservation, worker connection and settlement, so nothing is lost when the caller's connection, and
 /// with it the reader, goes away: then generation is cancelled and what was generated is settled.
 ///
+/// When the caller's credential ends under it, generation is stopped, what was generated is settled, and the last event
+/// says so.
+///
 /// With `max_requests` in work the reader's only event is `Failed` with `Overloaded`.
-pub fn start(app: &Arc<App>, principal: Principal, request: Request) -> Reader {
+pub fn start(app: &Arc<App>, admission: Admission, request: Request) -> Reader {
     if app.stopping.is_cancelled() {
         return refused(app, &request, Error::new(ErrorKind::ShuttingDown, "This gateway is stopping. Try again."));
     }
@@ -64,8 +67,9 @@ pub fn start(app: &Arc<App>, principal: Principal, request: Request) -> Reader {
     };
     let stall = Duration::from_millis(app.config.gateway.reader_stall_ms);
     let (log, reader) = FrameLog::new(NO_EVENTS, stall);
-    let call = infer::Call::new(principal, request, app.clock.now());
-    app.tasks.spawn(infer::run(Arc::clone(app), call, log, permit));
+    let entered = app.inference.enter(&admission);
+    let call = infer::Call::new(admission, request, app.clock.now());
+    app.tasks.spawn(infer::run(Arc::clone(app), call, log, (permit, entered)));
     reader
 }
 

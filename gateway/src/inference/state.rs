@@ -1,10 +1,12 @@
 //! How many requests are in work, and which.
 
+use crate::auth::{Admission, Affected};
 use crate::config::Config;
 use crate::id::RequestId;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// What all requests of a gateway share.
 #[derive(Debug)]
@@ -13,6 +15,23 @@ pub struct State {
     /// Turns on the blocking pool: templates and tokenizers never hold more threads than there are cores.
     pub(super) cpu: Semaphore,
     running: Arc<Mutex<HashSet<RequestId>>>,
+    /// Every request in work, by whom it was admitted for; as many as there are permits.
+    in_work: Arc<Mutex<InWork>>,
+}
+
+#[derive(Debug, Default)]
+struct InWork {
+    next: u64,
+    entries: HashMap<u64, (Admission, CancellationToken)>,
+}
+
+/// A request's place among those in work, until dropped.
+#[derive(Debug)]
+pub(super) struct Entered {
+    place: u64,
+    all: Arc<Mutex<InWork>>,
+    /// Cancelled when the credential ends.
+    pub(super) revoked: CancellationToken,
 }
 
 /// Marks a request as this process's own, until dropped: recovery leaves it alone.
@@ -30,7 +49,30 @@ impl State {
             permits: Arc::new(Semaphore::new(config.gateway.max_requests.min(Semaphore::MAX_PERMITS))),
             cpu: Semaphore::new(cores),
             running: Arc::default(),
+            in_work: Arc::default(),
         }
+    }
+
+    /// Enters a request among those in work. From here on [`State::revoke`] reaches it.
+    ///
+    /// A credential that ended between the look at it and here is reached by nobody: its end came by when there was
+    /// nothing to end. So whoever enters asks [`Admission::check_again`] *afterwards*. Of any end, either it was applied
+    /// before the request was entered, and then that question finds out, for what ends is forgotten, and counted, before
+    /// it is searched here; or it is applied after, and then it finds the request.
+    pub(super) fn enter(&self, admission: &Admission) -> Entered {
+        let revoked = CancellationToken::new();
+        let mut in_work = locked(&self.in_work);
+        let place = in_work.next;
+        in_work.next += 1;
+        in_work.entries.insert(place, (admission.clone(), revoked.clone()));
+        Entered { place, all: Arc::clone(&self.in_work), revoked }
+    }
+
+    /// Ends every request in work that depends on what ended. How many.
+    pub fn revoke(&self, ended: &Affected) -> usize {
+        let in_work = locked(&self.in_work);
+        let depends = in_work.entries.values().filter(|(admission, _)| admission.depends_on(ended));
+        depends.inspect(|(_, revoked)| revoked.cancel()).count()
     }
 
     /// `None` when as many requests are in work as may be.
@@ -49,6 +91,12 @@ impl State {
 
     pub(super) fn is_running(&self, id: &RequestId) -> bool {
         locked(&self.running).contains(id)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        locked(&self.all).entries.remove(&self.place);
     }
 }
 

@@ -1,21 +1,19 @@
 //! Whole requests: real store, real limiter, scripted workers over real sockets.
 
 use super::*;
-use crate::audit::Anchor;
+use crate::auth::{Affected, Principal};
 use crate::billing::{self, OpenRequest, RequestRecord};
 use crate::catalog::{self, Price, Snapshot};
-use crate::changes::Feed;
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::error::AuthFailure;
 use crate::id::RequestId;
 use crate::money::PicousdPerToken;
 use crate::quota::{Hierarchy, Limiter, Limits};
 use crate::secrets::Secrets;
 use crate::store::testing::{principal, sqlite};
-use crate::telemetry::Metrics;
-use crate::upstream::Upstreams;
+use crate::tenants;
 use crate::upstream::cluster::fake::*;
-use arc_swap::ArcSwap;
 use cluster_protocol::{Counts, ErrorCode, FinishReason, Message as Frame, Receipt, Role as WorkerRole, WorkerError};
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -51,23 +49,7 @@ async fn gateway_with(edit: impl FnOnce(&mut Config)) -> Gateway {
     edit(&mut config);
     let given = |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| SECRET.to_owned());
     let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
-    let metrics = Metrics::default();
-    let app = Arc::new(App {
-        changes: Feed::default(),
-        anchor: Anchor::load(&config.gateway.state_dir, metrics.audit.clone()).unwrap(),
-        catalog: ArcSwap::from_pointee(Snapshot::load(&config).unwrap()),
-        limiter: Limiter::local(Clock::System),
-        upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
-        inference: State::new(&config),
-        store: fixture.store,
-        clock: Clock::System,
-        tasks: TaskTracker::new(),
-        draining: CancellationToken::new(),
-        stopping: CancellationToken::new(),
-        config,
-        secrets,
-        metrics,
-    });
+    let app = crate::serve::assemble(config, secrets, fixture.store).unwrap();
     let probes = CancellationToken::new();
     app.upstreams.watch(&TaskTracker::new(), &probes);
     within_30_s("ready workers", || async { app.upstreams.ready() }).await;
@@ -99,7 +81,7 @@ fn request() -> Request {
 
 impl Gateway {
     fn start(&self, request: Request) -> Reader {
-        start(&self.app, self.caller.clone(), request)
+        start(&self.app, Admission::of(&self.app, self.caller.clone()), request)
     }
 
     /// Waits for every request's task, and their settlements.
@@ -402,6 +384,70 @@ async fn a_settlement_that_never_succeeds_does_not_hold_up_the_end() {
         !gateway.app.metrics.encode().unwrap().contains("outcome=\"completed\""),
         "nothing was settled, so nothing counts"
     );
+}
+
+/// As the feed of changes does it.
+fn revoke(app: &App, key: &crate::id::KeyId) -> usize {
+    let ended = Affected::Key(key.clone());
+    app.credentials.forget(&ended);
+    app.inference.revoke(&ended)
+}
+
+fn is_revoked(event: &Event) -> bool {
+    let revoked = ErrorKind::Unauthenticated(AuthFailure::Revoked);
+    matches!(event, Event::Failed(error) if error.kind == revoked)
+}
+
+#[tokio::test]
+async fn a_running_answer_ends_with_its_credential_and_is_settled_exactly() {
+    let gateway = gateway().await;
+    gateway.worker.script([accepted(), token("a", 1), Step::Receive, done(FinishReason::Stopped, 2)]);
+    let request = request();
+    let id = request.id.clone();
+    let mut reader = gateway.start(request);
+    assert!(matches!(reader.next().await, Some(Event::Started(_))));
+    assert_eq!(revoke(&gateway.app, &crate::id::KeyId::new()), 0, "somebody else's key");
+    assert_eq!(revoke(&gateway.app, &gateway.caller.key), 1);
+    let (text, end) = read(&mut reader).await;
+    assert!(text == "a" && is_revoked(&end), "{end:?}");
+    let record = gateway.record(&id).await;
+    assert_eq!((record.outcome.as_deref(), record.input_tokens, record.output_tokens), (Some("revoked"), 3, 2));
+    assert_eq!(record.detail.error.as_deref(), Some("unauthenticated"));
+    gateway.settled().await;
+    assert_eq!(revoke(&gateway.app, &gateway.caller.key), 0, "an ended request is still entered");
+}
+
+#[tokio::test]
+async fn a_credential_that_ends_between_admission_and_start_reaches_no_worker() {
+    let gateway = gateway().await;
+    let admission = Admission::of(&gateway.app, gateway.caller.clone());
+    assert_eq!(revoke(&gateway.app, &gateway.caller.key), 0, "nothing runs yet that could be ended");
+    let request = request();
+    let id = request.id.clone();
+    let (_, end) = read(&mut start(&gateway.app, admission, request)).await;
+    assert!(is_revoked(&end), "{end:?}");
+    gateway.settled().await;
+    assert_eq!(billing::request_record(&gateway.app.store, &id).await.unwrap_err().kind, ErrorKind::NotFound);
+    let limits = Limits { tokens_per_minute: Some(9), ..Limits::default() };
+    assert_eq!(gateway.tokens_left_of(Hierarchy::of_tenant(limits)).await, 9);
+}
+
+#[tokio::test]
+async fn the_end_of_another_credential_only_makes_a_starting_request_look_again() {
+    let mut gateway = gateway().await;
+    let app = &gateway.app;
+    let input =
+        tenants::CreateCredential::developer(tenants::Name::parse("k").unwrap(), gateway.caller.project.clone());
+    let author = crate::audit::Author::command("test");
+    let made = tenants::CreatedApiKey::generate(&app.secrets, &gateway.caller.tenant, input, &author, 1).unwrap();
+    let change = crate::audit::Change { store: &app.store, secrets: &app.secrets, now: 1, author: &author, once: None };
+    tenants::create_api_key(change, &tenants::Issuer::command(), &made).await.unwrap();
+    gateway.caller.key = made.key.id;
+    let admission = Admission::of(&gateway.app, gateway.caller.clone());
+    revoke(&gateway.app, &crate::id::KeyId::new());
+    gateway.worker.script([accepted(), token("a", 1), done(FinishReason::EndOfTurn, 1)]);
+    let (_, end) = read(&mut start(&gateway.app, admission, request())).await;
+    assert!(matches!(end, Event::Finished(_)), "{end:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What a request came to: its outcome, what is charged, and what its caller is told. Pure.
 
 use super::log::Abandoned;
+use crate::auth;
 use crate::billing::Outcome;
 use crate::error::{Error, ErrorKind};
 use cluster_protocol::{Counts, Done, FinishReason};
@@ -10,6 +11,8 @@ use cluster_protocol::{Counts, Done, FinishReason};
 pub(super) enum Interrupt {
     /// Nobody waits for the answer.
     Abandoned(Abandoned),
+    /// The caller's credential has ended.
+    Revoked,
     /// The gateway's grace is over.
     Stopping,
 }
@@ -41,6 +44,7 @@ pub(super) struct Verdict {
 /// |---|---|---|
 /// | `Done`, unless it is our stop's | completed | all |
 /// | nobody reads any more | client gone | what the engine computed until it stopped |
+/// | end of the credential | revoked | the same |
 /// | shutdown | shutdown | the same |
 /// | failure after the first token | failed | what the engine computed until then |
 /// | failure before it | failed | nothing: nobody got anything for it |
@@ -55,10 +59,11 @@ pub(super) fn verdict(facts: Facts, result: Result<&Done, &Error>) -> Verdict {
         (Some(Interrupt::Abandoned(why)), _) => {
             Verdict { outcome: Outcome::ClientGone, counts, error: Some(abandoned(why)) }
         }
-        // The grace ended just as the answer did: it is whole all the same.
-        (Some(Interrupt::Stopping), Ok(done)) if done.finish != FinishReason::Stopped => {
+        // It was to end just as the answer did: it is whole all the same.
+        (Some(Interrupt::Stopping | Interrupt::Revoked), Ok(done)) if done.finish != FinishReason::Stopped => {
             Verdict { outcome: Outcome::Completed, counts, error: None }
         }
+        (Some(Interrupt::Revoked), _) => Verdict { outcome: Outcome::Revoked, counts, error: Some(auth::revoked()) },
         (Some(Interrupt::Stopping), _) => {
             let error = Error::new(ErrorKind::ShuttingDown, "This gateway is stopping; the answer was ended early.");
             Verdict { outcome: Outcome::Shutdown, counts, error: Some(error) }
@@ -82,6 +87,7 @@ fn abandoned(why: Abandoned) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::AuthFailure;
     use cluster_protocol::{LocalReason, Path, PrefillPath, Timings};
 
     const SEEN: Counts = Counts { input_tokens: 10, output_tokens: 3 };
@@ -123,11 +129,23 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_complete_when_the_gateway_stopped_is_complete() {
-        for finish in [FinishReason::EndOfTurn, FinishReason::MaxTokens] {
-            let verdict = verdict(facts(Some(Interrupt::Stopping), true), Ok(&done(finish)));
-            assert_eq!((verdict.outcome, verdict.counts), (Outcome::Completed, FINAL));
-            assert!(verdict.error.is_none());
+    fn the_end_of_a_credential_is_told_and_what_was_computed_is_charged() {
+        let revoked = Some(Interrupt::Revoked);
+        let exact = verdict(facts(revoked, true), Ok(&done(FinishReason::Stopped)));
+        assert_eq!((exact.outcome, exact.counts), (Outcome::Revoked, FINAL));
+        assert_eq!(exact.error.unwrap().kind, ErrorKind::Unauthenticated(AuthFailure::Revoked));
+        let silent = verdict(facts(revoked, true), Err(&Error::new(ErrorKind::UpstreamTimeout, "x")));
+        assert_eq!((silent.outcome, silent.counts), (Outcome::Revoked, SEEN));
+    }
+
+    #[test]
+    fn an_answer_that_was_complete_when_it_was_to_end_is_complete() {
+        for interrupt in [Interrupt::Stopping, Interrupt::Revoked] {
+            for finish in [FinishReason::EndOfTurn, FinishReason::MaxTokens] {
+                let verdict = verdict(facts(Some(interrupt), true), Ok(&done(finish)));
+                assert_eq!((verdict.outcome, verdict.counts), (Outcome::Completed, FINAL));
+                assert!(verdict.error.is_none());
+            }
         }
     }
 

@@ -72,6 +72,9 @@ async fn identify(State(edge): State<Edge>, mut request: Request, next: Next) ->
     let in_flight = metrics.request_begins(surface.as_str());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(surface);
+    if let Some(family) = surface.family() {
+        request.extensions_mut().insert(family);
+    }
 
     let mut response = next.run(request).await;
 
@@ -155,7 +158,7 @@ async fn admit(
     next.run(request).await
 }
 
-async fn unknown_path(Extension(surface): Extension<Surface>) -> Response {
+pub(super) async fn unknown_path(Extension(surface): Extension<Surface>) -> Response {
     surface.failure(Error::new(ErrorKind::NotFound, "There is nothing at this path."))
 }
 

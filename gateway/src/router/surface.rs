@@ -3,6 +3,7 @@
 use crate::admin::problem;
 use crate::api::{bedrock, openai};
 use crate::error::Error;
+use crate::tenants::DialectFamily;
 use axum::response::{IntoResponse, Response};
 
 /// A family of paths that shares its words for failures.
@@ -24,6 +25,20 @@ impl Surface {
     /// Of a path on the data port.
     pub fn of_data_path(path: &str) -> Surface {
         if BEDROCK.iter().any(|start| path.starts_with(start)) { Surface::Bedrock } else { Surface::Openai }
+    }
+
+    /// Of a path on the data port that also answers tenants' administrators.
+    pub fn of_data_path_with_admin(path: &str) -> Surface {
+        if path.starts_with("/admin/") { Surface::Admin } else { Surface::of_data_path(path) }
+    }
+
+    /// As scopes name it; the admin API has no dialect.
+    pub fn family(self) -> Option<DialectFamily> {
+        match self {
+            Surface::Openai => Some(DialectFamily::Openai),
+            Surface::Bedrock => Some(DialectFamily::Bedrock),
+            Surface::Admin => None,
+        }
     }
 
     /// As metrics and logs spell it.

@@ -21,7 +21,7 @@ struct Gateway {
     shutdown: Shutdown,
     running: JoinHandle<Result<()>>,
     credentials: HashMap<String, String>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 fn config(dir: &tempfile::TempDir) -> Config {
@@ -55,7 +55,7 @@ impl Gateway {
         let addresses = listeners.addresses().unwrap();
         let shutdown = Shutdown::default();
         let running = tokio::spawn(run(config, listeners, shutdown.clone()));
-        Gateway { addresses, shutdown, running, credentials, _dir: dir }
+        Gateway { addresses, shutdown, running, credentials, dir }
     }
 
     fn key(&self) -> String {
@@ -244,7 +244,7 @@ async fn what_it_saw_of_the_audit_log_is_kept_when_it_ends() {
     assert_eq!(gateway.get("/healthz", None).await.body, "ok\n");
     gateway.shutdown.drain.cancel();
     timeout(BOUND, gateway.running).await.expect("still running").unwrap().unwrap();
-    let anchor = std::fs::read(gateway._dir.path().join("audit.anchor")).unwrap();
+    let anchor = std::fs::read(gateway.dir.path().join("audit.anchor")).unwrap();
     let anchor: Value = serde_json::from_slice(&anchor).unwrap();
     assert!(anchor["seq"].as_i64() > Some(0) && anchor["digest"].as_str().unwrap().len() == 64, "{anchor}");
 }
@@ -280,4 +280,123 @@ async fn a_database_without_its_schema_is_refused_with_what_to_do() {
     let error = timeout(BOUND, run(config, listeners, Shutdown::default())).await.unwrap().unwrap_err();
     assert_eq!(error.kind, ErrorKind::Conflict);
     assert!(error.message.contains("caprock migrate"), "{error}");
+}
+
+/// A second key of the demo tenant, with a role and a scope of its own.
+async fn narrowed(gateway: &Gateway, role: &str, scope: &str) -> String {
+    let dir = gateway.dir.path();
+    let config = config(&gateway.dir);
+    let store = crate::store::Store::connect(&config).await.unwrap();
+    let secrets = crate::secrets::Secrets::load_or_create_with(dir, |_| None).unwrap();
+    let tenant = store.tenant_by_name("demo").await.unwrap().unwrap().id;
+    let project = store.project_by_name(&tenant, "default").await.unwrap().unwrap().id;
+    let name = crate::tenants::Name::parse("narrowed").unwrap();
+    let author = crate::audit::Author::command("test");
+    let input = crate::tenants::CreateCredential::developer(name, project);
+    let made = crate::tenants::CreatedApiKey::generate(&secrets, &tenant, input, &author, 1).unwrap();
+    let change = crate::audit::Change { store: &store, secrets: &secrets, now: 1, author: &author, once: None };
+    crate::tenants::create_api_key(change, &crate::tenants::Issuer::command(), &made).await.unwrap();
+    let id = &made.key.id;
+    let sql = format!("UPDATE api_keys SET role = '{role}', scope = '{scope}' WHERE id = '{id}'");
+    crate::store::testing::execute(&store, sql).await;
+    store.close().await;
+    format!("Bearer {}", made.text.expose())
+}
+
+#[tokio::test]
+async fn a_key_that_is_narrowed_is_told_by_what_before_its_body_is_read() {
+    let gateway = Gateway::start().await;
+    let (chat, converse) = ("/v1/chat/completions", "/model/amazon.nova-lite-v1%3A0/converse");
+    let any = r#"{"operations":["inference","control_plane","read_usage","administer"]}"#;
+    for (role, scope, chats, converses, lists, why) in [
+        ("tenant_developer", any, 404, 404, 200, ""),
+        ("tenant_billing_viewer", any, 403, 403, 200, "role does not have the permission infer"),
+        (
+            "tenant_owner",
+            r#"{"operations":["administer"]}"#,
+            403,
+            403,
+            403,
+            "scope does not include the operation inference",
+        ),
+        (
+            "tenant_owner",
+            r#"{"operations":["inference","control_plane"],"dialects":["bedrock"]}"#,
+            403,
+            404,
+            403,
+            "scope does not include the dialect openai",
+        ),
+        (
+            "tenant_owner",
+            r#"{"operations":["inference","control_plane"],"ip_ranges":["192.0.2.0/24"]}"#,
+            403,
+            403,
+            403,
+            "scope does not include the address",
+        ),
+    ] {
+        let key = narrowed(&gateway, role, scope).await;
+        let told = gateway.post(chat, Some(&key), HI).await;
+        assert_eq!(told.status, chats, "{role} {scope}");
+        assert_eq!(gateway.post(converse, Some(&key), CONVERSE_HI).await.status, converses, "{role} {scope}");
+        assert_eq!(gateway.get("/v1/models", Some(&key)).await.status, lists, "{role} {scope}");
+        if chats == 403 {
+            let message = told.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains(why), "{message}");
+            // No body is read: one that is too large is not even noticed.
+            assert_eq!(gateway.post(chat, Some(&key), &"x".repeat(5000)).await.status, 403);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_own_operations_answer_on_the_data_port_only_when_told_to_and_operators_never() {
+    let any = r#"{"operations":["inference","control_plane","read_usage","administer"]}"#;
+    for on in [false, true] {
+        let gateway = Gateway::start_with(|config| config.admin.on_data_port = on).await;
+        let owner = narrowed(&gateway, "tenant_owner", any).await;
+        let token = format!("Bearer {}", gateway.credentials["CAPROCK_ADMIN_TOKEN"]);
+        let tenants = gateway.ask_admin("/admin/v1/tenants", Some(&token)).await.json();
+        let own = format!("/admin/v1/tenants/{}", tenants["data"][0]["id"].as_str().unwrap());
+
+        let status = async |method: &str, path: &str, credential: Option<&str>| {
+            call(gateway.addresses.data, method, path, credential, "").await.status.as_u16()
+        };
+        assert_eq!(status("GET", &own, Some(&owner)).await, if on { 200 } else { 404 });
+        assert_eq!(status("GET", &own, None).await, if on { 401 } else { 404 });
+        assert_eq!(status("GET", &own, Some(&token)).await, if on { 401 } else { 404 }, "an operator");
+        let stranger = own.replace(&own[own.len() - 4..], "0000");
+        assert_eq!(status("GET", &stranger, Some(&owner)).await, 404);
+        for (method, path) in [
+            ("GET", "/admin/v1/tenants".to_owned()),
+            ("POST", "/admin/v1/tenants".to_owned()),
+            ("PATCH", own.clone()),
+            ("DELETE", own.clone()),
+            ("POST", format!("{own}/suspend")),
+            ("POST", format!("{own}/resume")),
+            ("GET", "/admin/v1/audit-log".to_owned()),
+            ("GET", "/admin/v1/cluster/workers".to_owned()),
+            ("GET", "/metrics".to_owned()),
+        ] {
+            for credential in [&owner, &token] {
+                assert_eq!(status(method, &path, Some(credential)).await, 404, "{method} {path}");
+            }
+        }
+        if on {
+            let reply = gateway.get(&own, None).await;
+            assert_eq!(reply.headers["content-type"], "application/problem+json");
+            assert_eq!(gateway.get(&format!("{own}/usage"), Some(&owner)).await.status, 200);
+        }
+        assert_eq!(gateway.ask_admin(&own, Some(&owner)).await.status, 200, "and always on the operators' port");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_follow_changes_is_not_ready() {
+    let gateway = Gateway::start().await;
+    let ready = gateway.get("/readyz", None).await.json();
+    assert_eq!((&ready["credentials"], &ready["store"]), (&true.into(), &true.into()));
+    let metrics = String::from_utf8_lossy(&gateway.ask_admin("/metrics", None).await.body).into_owned();
+    assert!(metrics.contains("caprock_changes_lease_valid 1"), "{metrics}");
 }

@@ -31,6 +31,8 @@ pub struct ChangeRow {
     pub target_kind: String,
     /// Its public id.
     pub target_id: String,
+    /// Tells this history from another one that has as many entries.
+    pub digest: String,
 }
 
 /// An entry to be appended.
@@ -82,19 +84,6 @@ impl NewIdempotentReply {
 }
 
 impl Store {
-    /// Entries after number `after`, oldest first, at most `limit`. Numbers are committed in order, so none that is
-    /// missing here comes later.
-    pub async fn changes_after(&self, after: i64, limit: i64) -> Result<Vec<ChangeRow>> {
-        self.detached(move |db| async move {
-            on!(db.read(), c => query_as(
-                "SELECT seq, tenant_id, action, target_kind, target_id FROM audit_log
-                 WHERE seq > $1 ORDER BY seq LIMIT $2",
-                [after, limit],
-            ).fetch_all(c).await)
-        })
-        .await
-    }
-
     /// The end of the chain.
     pub async fn audit_head(&self) -> Result<AuditHeadRow> {
         self.detached(move |db| async move {

@@ -7,7 +7,7 @@ use crate::error::Result;
 
 impl Store {
     /// Which database it is, for people: the file, or server and name. Never a password.
-    pub fn place(&self) -> String {
+    pub fn place_in_words(&self) -> String {
         match self.located() {
             Place::File(file) => format!("SQLite, {}", file.display()),
             Place::Server(options) => {

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// One of the two, whatever is behind: pools, connections or transactions.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(super) type Transactions = Engine<Transaction<'static, Sqlite>, Transaction<
 
 /// Waiting for a connection, and for SQLite's write lock. Beyond it the caller hears that we are overloaded.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a connection to show, when it comes back to its pool, that it still works.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Readers of the SQLite file; there is always one writer beside them.
 const SQLITE_READERS: u32 = 4;
 /// No statement of ours takes as long as the first; the second frees the row locks of a gateway that vanished.
@@ -97,7 +100,9 @@ async fn connect_postgres(url: &str, max_connections: u32) -> Result<Pools> {
         // A bare ROLLBACK would leave a warning in the server's log each time there is nothing to undo. If BEGIN is
         // refused, because a transaction has failed, the pool closes the connection: as good.
         .after_release(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.map(|_| true) })
+            let undone = async move { sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection).await.map(|_| true) };
+            // An error closes the connection: one that nothing comes back on must not keep its place in the pool.
+            Box::pin(async move { timeout(RELEASE_TIMEOUT, undone).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) })
         })
         .connect_with(options.options(POSTGRES_SETTINGS))
         .await

@@ -8,12 +8,18 @@
 use super::alone::{self, ExclusiveLock};
 use super::dialect::{self, ConnectionRef, Engine, Place, PoolRef, Pools, Transactions};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use futures::future::BoxFuture;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+
+/// Longer than a connection and several statements may take.
+const WORK_DEADLINE: Duration = Duration::from_secs(30);
+const FOR_EVER: Duration = Duration::from_secs(86_400);
 
 /// The database: SQLite for a single gateway, PostgreSQL for several. Clones share it.
 ///
@@ -68,8 +74,8 @@ impl Store {
         &self,
         work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let pools = self.pools.clone();
-        self.spawn(async move {
+        let (pools, deadline) = (self.pools.clone(), self.deadline());
+        let work = async move {
             let mut tx = Tx(dialect::begin(&pools.write).await.map_err(dialect::classify)?);
             let done = work(&mut tx).await;
             match done {
@@ -80,8 +86,8 @@ impl Store {
                     Err(error)
                 }
             }
-        })
-        .await
+        };
+        self.spawn(async move { timeout(deadline, work).await.unwrap_or_else(|_| Err(silent())) }).await
     }
 
     /// Runs single queries in a task of their own.
@@ -90,8 +96,52 @@ impl Store {
         T: Send + 'static,
         F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
     {
+        let deadline = self.deadline();
+        self.patiently(|db| {
+            let work = work(db);
+            async move { timeout(deadline, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) }
+        })
+        .await
+    }
+
+    /// As [`Store::detached`], but given up after `within`, from asking for a connection to the last row.
+    ///
+    /// # Errors
+    /// `Overloaded` when it was given up.
+    pub(super) async fn detached_within<T, F>(&self, within: Duration, work: impl FnOnce(Queries) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
+        self.patiently(|db| {
+            let work = work(db);
+            async move { timeout(within, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) }
+        })
+        .await
+    }
+
+    /// As [`Store::detached`], for as long as it takes.
+    pub(super) async fn patiently<T, F>(&self, work: impl FnOnce(Queries) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
         let work = work(Queries(self.pools.clone()));
         self.spawn(async move { work.await.map_err(dialect::classify) }).await
+    }
+
+    /// For one piece of work. The server ends a statement by itself (see `dialect`), so only a server that is not heard
+    /// of any more takes as long; without an end each piece would keep a connection until TCP gives up.
+    fn deadline(&self) -> Duration {
+        match self.pools.place {
+            Place::File(_) => FOR_EVER,
+            Place::Server(_) => WORK_DEADLINE,
+        }
+    }
+
+    /// Where the database is.
+    pub(super) fn place(&self) -> &Place {
+        &self.pools.place
     }
 
     /// Waits for all work under way, then closes the connections. Later calls fail.
@@ -115,13 +165,17 @@ impl Store {
     }
 }
 
+fn silent() -> Error {
+    Error::internal(sqlx::Error::PoolTimedOut)
+}
+
 /// A task that nobody aborts ends in a value, in a panic, or with its runtime; of the last no caller learns.
 fn joined<T>(ended: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
     match ended {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(crate::error::Error::internal(error)),
+            Err(error) => Err(Error::internal(error)),
         },
     }
 }

@@ -36,9 +36,10 @@ mod credentials;
 mod diagnosis;
 mod dialect;
 mod door;
-mod keys;
+mod follower;
 mod ledger;
 mod limits;
+mod look_ups;
 mod projects;
 mod request_list;
 mod requests;
@@ -46,6 +47,7 @@ mod schema;
 mod service_accounts;
 mod tenants;
 mod usage;
+mod uses;
 
 #[cfg(test)]
 mod contract;
@@ -60,9 +62,12 @@ pub(crate) use columns::count;
 pub use credentials::{CredentialFilter, CredentialRow, DigestColumns, ServiceAccountBounds};
 pub use dialect::Engine;
 pub use door::{Store, Tx};
-pub use keys::{AccessKeyRow, AdminTokenRow, ApiKeyRow, FormerDigest, Owner};
+pub use follower::Follower;
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
 pub use limits::KeyLimitsRow;
+pub use look_ups::{
+    AccessKeyRow, AdminTokenRow, ApiKeyRow, FormerDigest, LOOK_UP_DEADLINE, Owner, UsableServiceAccountRow,
+};
 pub use projects::{ProjectFilter, ProjectRow};
 pub use request_list::{RequestFilter, RequestListRow};
 pub use requests::{AdmittedRow, NewRequest, OpenRow, RECOVERY_BATCH, RequestRow, SettledRow};

@@ -14,7 +14,7 @@ impl Store {
     /// `Conflict` when the database was made by a newer or another version; `Internal`.
     pub async fn migrate(&self) -> Result<()> {
         let ended = self
-            .detached(|db| async move {
+            .patiently(|db| async move {
                 Ok(match db.write() {
                     // `run` itself can't be called in a task: its bounds keep the future from being Send.
                     Engine::Sqlite(pool) => {

@@ -2,7 +2,7 @@
 
 pub mod edge;
 
-use crate::{audit, inference, upstream};
+use crate::{audit, auth, changes, inference, upstream};
 use prometheus_client::registry::Registry;
 use std::sync::{Mutex, PoisonError};
 
@@ -17,6 +17,12 @@ pub struct Metrics {
     pub inference: inference::Metrics,
     /// Workers.
     pub upstream: upstream::Metrics,
+    /// Look-ups of credentials.
+    pub credentials: auth::Metrics,
+    /// Last uses.
+    pub uses: auth::uses::Metrics,
+    /// The feed of changes.
+    pub changes: changes::Metrics,
     /// The audit log.
     pub audit: audit::Metrics,
 }
@@ -27,8 +33,11 @@ impl Default for Metrics {
         let edge = edge::Metrics::register(&mut registry);
         let inference = inference::Metrics::register(&mut registry);
         let upstream = upstream::Metrics::register(&mut registry);
+        let credentials = auth::Metrics::register(&mut registry);
+        let uses = auth::uses::Metrics::register(&mut registry);
+        let changes = changes::Metrics::register(&mut registry);
         let audit = audit::Metrics::register(&mut registry);
-        Metrics { registry: Mutex::new(registry), edge, inference, upstream, audit }
+        Metrics { registry: Mutex::new(registry), edge, inference, upstream, credentials, uses, changes, audit }
     }
 }
 

@@ -3,33 +3,19 @@
 use super::credential::{self, Kind, Step, Stored};
 use super::{CreateCredential, Credential, Issuer, UpdateCredential};
 use crate::audit::{Author, Change};
-use crate::auth::Principal;
-use crate::clock::{Clock, Micros};
-use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::clock::Micros;
+use crate::error::Result;
 use crate::id::{KeyId, TenantId};
-use crate::quota::Hierarchy;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{CredentialFilter, Store};
 use rand::RngExt;
 use rand::distr::{Alphanumeric, SampleString};
-use std::sync::Arc;
 
 /// Begins every access key id.
 const PREFIX: &str = "CKIA";
 const ID_CHARS: usize = 20;
 const SECRET_CHARS: usize = 40;
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-
-/// A usable access key: whose it is, and what verifies its signatures.
-#[derive(Debug)]
-pub struct AccessKey {
-    /// The caller, if the signature is right.
-    pub principal: Principal,
-    /// Signs.
-    pub secret: SecretText,
-    /// The one before the last rotation, while it is still accepted.
-    pub former: Option<SecretText>,
-}
 
 /// A new access key.
 #[derive(Debug)]
@@ -55,13 +41,6 @@ pub struct RotatedAccessKey {
     /// The former secret is accepted until then; `None`: not any more.
     pub former_until: Option<Micros>,
     sealed: String,
-}
-
-impl AccessKey {
-    /// What may have signed.
-    pub fn secrets(&self) -> impl Iterator<Item = &[u8]> {
-        [Some(&self.secret), self.former.as_ref()].into_iter().flatten().map(|secret| secret.expose().as_bytes())
-    }
 }
 
 impl CreatedAccessKey {
@@ -176,34 +155,6 @@ pub async fn revoke_access_key(
     credential::alter(change, Kind::AccessKey, issuer, owner, Step::Revoke, expected).await
 }
 
-/// Looks up what a SigV4 signature is verified with.
-///
-/// # Errors
-/// `Unauthenticated(UnknownAccessKey)`, one and the same for an id that is malformed, unknown, revoked or expired, or
-/// whose tenant or project is suspended or deleted; `Internal` when the stored secret can't be opened; those of the
-/// store.
-pub async fn access_key(store: &Store, secrets: &Secrets, clock: &Clock, access_key_id: &str) -> Result<AccessKey> {
-    if !is_well_formed(access_key_id) {
-        return Err(unknown());
-    }
-    let (id, now) = (KeyId::of(access_key_id), clock.now());
-    let row = store.usable_access_key(&id, now).await?.ok_or_else(unknown)?;
-    let secret = secrets.open(&row.sealed_secret, access_key_id)?;
-    let in_time = row.previous_expires_at.is_some_and(|until| now < until);
-    let former = row.previous_sealed_secret.filter(|_| in_time);
-    let former = former.map(|sealed| secrets.open(&sealed, access_key_id)).transpose()?;
-    let principal = Principal {
-        tenant: row.owner.tenant_id,
-        project: row.owner.project_id,
-        key: id,
-        limits: Hierarchy::of_tenant(row.owner.limits.into()),
-        role: super::stored_role(&row.owner.role)?,
-        scope: super::stored_scope(&row.owner.scope)?,
-        access: Arc::default(),
-    };
-    Ok(AccessKey { principal, secret, former })
-}
-
 fn generate_id() -> String {
     let mut rng = rand::rng();
     let random = (PREFIX.len()..ID_CHARS).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
@@ -214,12 +165,8 @@ fn generate_secret() -> SecretText {
     SecretText::new(Alphanumeric.sample_string(&mut rand::rng(), SECRET_CHARS))
 }
 
-fn is_well_formed(access_key_id: &str) -> bool {
+pub(super) fn is_well_formed(access_key_id: &str) -> bool {
     access_key_id.len() == ID_CHARS
         && access_key_id.starts_with(PREFIX)
         && access_key_id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-}
-
-fn unknown() -> Error {
-    Error::new(ErrorKind::Unauthenticated(AuthFailure::UnknownAccessKey), "The access key is not valid.")
 }

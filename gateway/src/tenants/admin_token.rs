@@ -8,8 +8,8 @@ use super::credential::{check_expiry, former_until};
 use super::issuer::{Bounds, check_operators};
 use super::{Issuer, Name, Operation, Role, Scope, missing, stored_role, stored_scope};
 use crate::audit::{Author, Change, Record};
-use crate::clock::{Clock, Micros};
-use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::clock::Micros;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::AdminTokenId;
 use crate::quota::Limits;
 use crate::secrets::{SecretText, Secrets};
@@ -322,7 +322,7 @@ pub async fn register_admin_token(change: Change<'_>, name: Name, text: &str) ->
     let bearer = Bearer::parse(PREFIX, text).ok_or_else(|| {
         Error::invalid("CAPROCK_ADMIN_TOKEN", "An admin token has the form ckadm_<id 12>_<secret 32><crc 6>.")
     })?;
-    match known(change.store, change.secrets, change.now, text).await {
+    match super::known::operator(change.store, change.secrets, change.now, text).await {
         Ok(principal) => return Ok(principal.token),
         Err(error) if matches!(error.kind, ErrorKind::Unauthenticated(_)) => {}
         Err(error) => return Err(error),
@@ -373,35 +373,6 @@ pub async fn revoke_admin_token(
     expected: Option<i64>,
 ) -> Result<AdminToken> {
     alter(change, issuer, id, Step::Revoke, expected).await
-}
-
-/// Which operator presents `presented`.
-///
-/// # Errors
-/// `Unauthenticated(BadKey)`, one and the same for a token that is malformed, unknown, revoked or expired; those of the
-/// store.
-pub async fn authenticate_admin_token(
-    store: &Store,
-    secrets: &Secrets,
-    clock: &Clock,
-    presented: &str,
-) -> Result<AdminPrincipal> {
-    known(store, secrets, clock.now(), presented).await
-}
-
-async fn known(store: &Store, secrets: &Secrets, now: Micros, presented: &str) -> Result<AdminPrincipal> {
-    let token = Bearer::parse(PREFIX, presented).ok_or_else(bad_token)?;
-    let id = AdminTokenId::of(&token.id);
-    let row = store.usable_admin_token(&id, now).await?;
-    let stored = row.as_ref().map(|row| (row.digest.as_str(), row.pepper_version));
-    let matches = token.matches_either(secrets, stored, row.as_ref().map(|row| &row.former), now);
-    match row {
-        Some(row) if matches => {
-            let (role, scope) = (stored_role(&row.role)?, stored_scope(&row.scope)?);
-            Ok(AdminPrincipal { token: id, role, scope })
-        }
-        Some(_) | None => Err(bad_token()),
-    }
 }
 
 /// The one way in which a token changes. All such changes come one after the other, so of two that would each leave the
@@ -500,8 +471,4 @@ async fn insert(tx: &mut Tx, token: &AdminToken, digest: &DigestColumns) -> Resu
     tx.admin_token_create(&token.row()?, digest).await?;
     let action = format!("{TARGET}.create");
     Ok(((), Record::new(&action, None, (TARGET, token.id.as_str())).after(token)))
-}
-
-fn bad_token() -> Error {
-    Error::new(ErrorKind::Unauthenticated(AuthFailure::BadKey), "The admin token is not valid.")
 }

@@ -4,14 +4,11 @@ use super::bearer::Bearer;
 use super::credential::{self, Kind, Step, Stored};
 use super::{CreateCredential, Credential, Issuer, UpdateCredential};
 use crate::audit::{Author, Change};
-use crate::auth::Principal;
-use crate::clock::{Clock, Micros};
-use crate::error::{AuthFailure, Error, ErrorKind, Result};
+use crate::clock::Micros;
+use crate::error::Result;
 use crate::id::{KeyId, TenantId};
-use crate::quota::Hierarchy;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::{CredentialFilter, DigestColumns, Store};
-use std::sync::Arc;
 
 const PREFIX: &str = "ck";
 
@@ -140,38 +137,4 @@ pub async fn revoke_api_key(
     expected: Option<i64>,
 ) -> Result<Credential> {
     credential::alter(change, Kind::ApiKey, issuer, owner, Step::Revoke, expected).await
-}
-
-/// Who presents `presented`.
-///
-/// # Errors
-/// `Unauthenticated(BadKey)`, one and the same for a key that is malformed, unknown, revoked or expired, or whose tenant
-/// or project is suspended or deleted; those of the store.
-pub async fn authenticate_api_key(
-    store: &Store,
-    secrets: &Secrets,
-    clock: &Clock,
-    presented: &str,
-) -> Result<Principal> {
-    let key = Bearer::parse(PREFIX, presented).ok_or_else(bad_key)?;
-    let (id, now) = (KeyId::of(&key.id), clock.now());
-    let row = store.usable_api_key(&id, now).await?;
-    let stored = row.as_ref().map(|row| (row.digest.as_str(), row.pepper_version));
-    let matches = key.matches_either(secrets, stored, row.as_ref().map(|row| &row.former), now);
-    match row {
-        Some(row) if matches => Ok(Principal {
-            tenant: row.owner.tenant_id,
-            project: row.owner.project_id,
-            key: id,
-            limits: Hierarchy::of_tenant(row.owner.limits.into()),
-            role: super::stored_role(&row.owner.role)?,
-            scope: super::stored_scope(&row.owner.scope)?,
-            access: Arc::default(),
-        }),
-        Some(_) | None => Err(bad_key()),
-    }
-}
-
-fn bad_key() -> Error {
-    Error::new(ErrorKind::Unauthenticated(AuthFailure::BadKey), "The API key is not valid.")
 }

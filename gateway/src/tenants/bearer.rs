@@ -65,6 +65,11 @@ impl Bearer {
         self.text
     }
 
+    #[cfg(test)]
+    pub(super) fn text_for_tests(&self) -> &str {
+        self.text.expose()
+    }
+
     /// What is stored.
     pub(super) fn digest(&self, secrets: &Secrets) -> DigestColumns {
         let pepper_version = secrets.pepper_version();

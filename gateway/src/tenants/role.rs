@@ -100,6 +100,23 @@ impl Role {
         }
     }
 
+    /// The role that may do exactly what both may: a service account's key has at most the account's. The roles of tenants
+    /// are a chain, and so are those of the platform; between the two there is none.
+    pub fn meet(self, other: Role) -> Option<Role> {
+        let same_family = self.is_platform() == other.is_platform();
+        same_family.then(|| if self.rank() <= other.rank() { self } else { other })
+    }
+
+    /// Its place in its chain, the least first.
+    fn rank(self) -> u8 {
+        match self {
+            Role::TenantBillingViewer | Role::PlatformViewer => 0,
+            Role::TenantDeveloper | Role::PlatformAdmin => 1,
+            Role::TenantAdmin => 2,
+            Role::TenantOwner => 3,
+        }
+    }
+
     /// Whether it gives nothing that `bound` does not give: what a service account's credentials are held to.
     pub fn within(self, bound: Role) -> bool {
         self == bound
@@ -164,6 +181,27 @@ mod tests {
         }
         assert!(!Role::TenantAdmin.covers(Role::TenantOwner));
         assert!(!Role::TenantOwner.covers(Role::PlatformViewer));
+    }
+
+    #[test]
+    fn two_roles_meet_in_what_both_may_do() {
+        for one in Role::ALL {
+            for other in Role::ALL {
+                let meet = one.meet(other);
+                assert_eq!(meet.is_some(), one.is_platform() == other.is_platform(), "{one:?} {other:?}");
+                let Some(meet) = meet else { continue };
+                for permission in Permission::ALL {
+                    assert_eq!(
+                        meet.has(permission),
+                        one.has(permission) && other.has(permission),
+                        "{one:?} {other:?} {permission:?}"
+                    );
+                }
+                for third in Role::ALL {
+                    assert_eq!(meet.covers(third), one.covers(third) && other.covers(third), "{one:?} {other:?}");
+                }
+            }
+        }
     }
 
     #[test]

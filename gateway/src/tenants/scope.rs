@@ -132,6 +132,43 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// What gets through both: a service account's key reaches no further than the account.
+    pub fn meet(&self, other: &Scope) -> Scope {
+        Scope {
+            operations: self.operations.intersection(&other.operations).copied().collect(),
+            models: both(&self.models, &other.models, |one, other| {
+                common(one, other, |inner, outer| covered(inner, std::slice::from_ref(outer)))
+            }),
+            dialects: both(&self.dialects, &other.dialects, |one, other| one.intersection(other).copied().collect()),
+            ip_ranges: both(&self.ip_ranges, &other.ip_ranges, |one, other| {
+                common(one, other, |inner, outer| outer.contains(inner))
+            }),
+        }
+    }
+}
+
+/// One of two lists that narrow, or what they have in common; an absent one is everything.
+fn both<T: Clone>(one: &Option<T>, other: &Option<T>, common: impl Fn(&T, &T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(common(one, other)),
+        (Some(list), None) | (None, Some(list)) => Some(list.clone()),
+        (None, None) => None,
+    }
+}
+
+/// What two lists of patterns or ranges have in common. Of two entries one lies within the other or they have nothing in
+/// common, so that is: each entry that lies within one of the other list.
+fn common<T: Clone + PartialEq>(one: &[T], other: &[T], within: impl Fn(&T, &T) -> bool) -> Vec<T> {
+    let of = |inner: &[T], outer: &[T]| -> Vec<T> {
+        inner.iter().filter(|entry| outer.iter().any(|wide| within(entry, wide))).cloned().collect()
+    };
+    let mut found = of(one, other);
+    let more: Vec<T> = of(other, one).into_iter().filter(|entry| !found.contains(entry)).collect();
+    found.extend(more);
+    found
+}
+
 /// Whether one list that narrows lies within another; an absent one is everything.
 fn narrower<T>(own: &Option<T>, theirs: &Option<T>, within: impl Fn(&T, &T) -> bool) -> bool {
     match (own, theirs) {
@@ -198,6 +235,33 @@ mod tests {
         assert_eq!(with("dialects", serde_json::json!(["bedrock"])), Some("scope.dialects"));
         assert_eq!(with("ip_ranges", serde_json::json!(["10.1.0.0/16"])), None);
         assert_eq!(with("ip_ranges", serde_json::json!(["0.0.0.0/0"])), Some("scope.ip_ranges"));
+    }
+
+    #[test]
+    fn two_scopes_meet_in_what_gets_through_both() {
+        use serde_json::json;
+        let one = scope(json!({
+            "operations": ["inference", "administer"], "models": ["amazon.*", "x", "y*"], "dialects": ["openai", "bedrock"],
+            "ip_ranges": ["10.0.0.0/8", "192.168.1.0/24", "::1/128"],
+        }));
+        let other = scope(json!({
+            "operations": ["inference", "read_usage"], "models": ["amazon.nova-*", "x", "yz", "z"], "dialects": ["bedrock"],
+            "ip_ranges": ["10.1.0.0/16", "192.168.0.0/16"],
+        }));
+        let both = scope(json!({
+            "operations": ["inference"], "models": ["x", "amazon.nova-*", "yz"], "dialects": ["bedrock"],
+            "ip_ranges": ["192.168.1.0/24", "10.1.0.0/16"],
+        }));
+        assert_eq!(one.meet(&other), both);
+        for outer in [&one, &other] {
+            assert_eq!(both.exceeds(outer), None);
+            assert_eq!(outer.meet(outer), *outer);
+            assert_eq!(outer.meet(&both).exceeds(&both), None);
+        }
+        let open = Scope { operations: one.operations.clone(), ..Scope::default() };
+        assert_eq!(one.meet(&open), one, "an absent list does not narrow");
+        let nothing = Scope { models: Some(vec![]), ..open.clone() };
+        assert_eq!(one.meet(&nothing).models, Some(vec![]), "an empty one lets nothing through");
     }
 
     #[test]

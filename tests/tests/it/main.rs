@@ -11,6 +11,7 @@ mod handoff_faults;
 mod openai;
 mod openapi;
 mod ports;
+mod revocation;
 mod schemathesis;
 mod sdk;
 mod settle;

@@ -64,7 +64,7 @@ fn exception(kind: ErrorKind) -> (StatusCode, &'static str) {
 fn auth_exception(failure: AuthFailure) -> &'static str {
     match failure {
         AuthFailure::Missing => "MissingAuthenticationTokenException",
-        AuthFailure::BadKey => "AccessDeniedException",
+        AuthFailure::BadKey | AuthFailure::Revoked => "AccessDeniedException",
         AuthFailure::UnknownAccessKey => "UnrecognizedClientException",
         AuthFailure::BadSignature | AuthFailure::Expired => "InvalidSignatureException",
         AuthFailure::Malformed => "IncompleteSignatureException",
@@ -82,8 +82,18 @@ pub fn stream_exception(kind: ErrorKind) -> &'static str {
         ErrorKind::Overloaded | ErrorKind::UpstreamUnavailable | ErrorKind::ShuttingDown => {
             "serviceUnavailableException"
         }
+        // A credential that was revoked under its running answer. Of the five only this one tells SDKs that the request
+        // itself is no good any more: they retry or blame the service for each of the others.
+        ErrorKind::Unauthenticated(AuthFailure::Revoked) => "validationException",
         // None of these comes after the first token.
-        ErrorKind::Unauthenticated(_)
+        ErrorKind::Unauthenticated(
+            AuthFailure::Missing
+            | AuthFailure::BadKey
+            | AuthFailure::UnknownAccessKey
+            | AuthFailure::BadSignature
+            | AuthFailure::Expired
+            | AuthFailure::Malformed,
+        )
         | ErrorKind::Forbidden
         | ErrorKind::ModelNotServed
         | ErrorKind::NotFound

@@ -13,6 +13,7 @@ use crate::auth;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::RequestId;
 use crate::inference::{self, Reader, Started};
+use crate::tenants::Permission;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, Request, State};
@@ -89,11 +90,11 @@ async fn begin(
     request: Request,
     streamed: bool,
 ) -> Result<(Reader, Started)> {
-    let (principal, body) = auth::admit(app, request).await?;
+    let (admission, body) = auth::admit(app, request, Permission::Infer).await?;
     let Path(model) = model.map_err(|_| Error::new(ErrorKind::ModelNotFound, translate::INVALID_MODEL))?;
     let wire: ConverseRequest = json::parse(&body)?;
     let request = translate::request(id, model, wire, streamed)?;
-    let mut reader = inference::start(app, principal, request);
+    let mut reader = inference::start(app, admission, request);
     let started = answer::begin(&mut reader).await?;
     Ok((reader, started))
 }

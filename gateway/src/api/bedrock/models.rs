@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::auth;
 use crate::catalog::{Modality, Model, Serving, Status};
 use crate::error::{Error, ErrorKind};
+use crate::tenants::Permission;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
@@ -99,7 +100,7 @@ pub async fn list(
     filters: Result<Query<Filters>, QueryRejection>,
     request: Request,
 ) -> Result<Json<FoundationModels>, Failure> {
-    auth::admit(&app, request).await?;
+    auth::admit(&app, request, Permission::ReadModels).await?;
     let Query(filters) = filters.map_err(|_| Error::new(ErrorKind::Invalid, "The query can't be read."))?;
     let snapshot = app.catalog.load();
     Ok(Json(FoundationModels { model_summaries: select(snapshot.models(), &filters) }))

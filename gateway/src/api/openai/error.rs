@@ -97,6 +97,7 @@ fn auth_code(failure: AuthFailure) -> &'static str {
         AuthFailure::UnknownAccessKey => "invalid_access_key",
         AuthFailure::BadSignature => "invalid_signature",
         AuthFailure::Expired => "signature_expired",
+        AuthFailure::Revoked => "key_revoked",
     }
 }
 

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::auth;
 use crate::id::RequestId;
 use crate::inference;
+use crate::tenants::Permission;
 use axum::Json;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -55,13 +56,13 @@ pub async fn chat_completions(
     request: Request,
 ) -> Result<Response, Failure> {
     let begun = Instant::now();
-    let (principal, body) = auth::admit(&app, request).await?;
+    let (admission, body) = auth::admit(&app, request, Permission::Infer).await?;
     let wire: ChatRequest = json::parse(&body)?;
     let include_usage = wire.wants_usage();
     let request = translate::request(id.clone(), wire)?;
     let streamed = request.stream;
 
-    let mut reader = inference::start(&app, principal, request);
+    let mut reader = inference::start(&app, admission, request);
     let started = answer::begin(&mut reader).await?;
     let reply = translate::Reply::new(&id, app.clock.now(), &started);
 

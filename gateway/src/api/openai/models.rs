@@ -7,6 +7,7 @@ use crate::auth;
 use crate::catalog::{Offer, Serving, Status};
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind};
+use crate::tenants::Permission;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -71,9 +72,9 @@ pub struct ModelView {
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Result<Json<ModelList>, Failure> {
-    let (principal, _) = auth::admit(&app, request).await?;
+    let (admission, _) = auth::admit(&app, request, Permission::ReadModels).await?;
     let (snapshot, now) = (app.catalog.load(), app.clock.now());
-    let data = snapshot.offers(&principal.access, now).map(|offer| view(offer, now)).collect();
+    let data = snapshot.offers(&admission.principal().access, now).map(|offer| view(offer, now)).collect();
     Ok(Json(ModelList { object: "list", data }))
 }
 
@@ -93,11 +94,11 @@ pub async fn get(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<ModelView>, Failure> {
-    let (principal, _) = auth::admit(&app, request).await?;
+    let (admission, _) = auth::admit(&app, request, Permission::ReadModels).await?;
     let unknown = || Error::new(ErrorKind::ModelNotFound, "There is no model of this id.");
     let Path(id) = path.map_err(|_| unknown())?;
     let snapshot = app.catalog.load();
-    let offer = snapshot.offer(&principal.access, &id).ok_or_else(unknown)?;
+    let offer = snapshot.offer(&admission.principal().access, &id).ok_or_else(unknown)?;
     Ok(Json(view(offer, app.clock.now())))
 }
 

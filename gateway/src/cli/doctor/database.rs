@@ -32,7 +32,7 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
             return vec![Finding::fail("database", causes(error), hint)];
         }
     };
-    let mut found = vec![Finding::ok("database", store.place())];
+    let mut found = vec![Finding::ok("database", store.place_in_words())];
     found.extend(sqlite_files(&config.store_url()));
     match store.schema_is_current().await {
         Err(error) => found.push(Finding::fail("schema", causes(error), "The gateway would refuse to start.")),

@@ -72,6 +72,7 @@ async fn admin_tokens_are_usable_until_they_expire_or_are_revoked() {
             former,
             role: "platform_admin".into(),
             scope: ALL.into(),
+            expires_at: Some(10),
         };
         assert_eq!(store.usable_admin_token(&made.id, 9).await.unwrap(), Some(expected));
         assert_eq!(store.usable_admin_token(&made.id, 10).await.unwrap(), None);

@@ -39,9 +39,13 @@ async fn entries_are_numbered_without_gaps_whoever_appends_at_once() {
         let mut numbers = futures::future::join_all((0..20).map(|_| append(&store))).await;
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
-        let seen = store.changes_after(17, 2).await.unwrap();
+        let mut follower = store.follower();
+        let seen = follower.changes_from(18, 2).await.unwrap();
         assert_eq!(seen.iter().map(|row| row.seq).collect::<Vec<_>>(), [18, 19]);
         assert_eq!((seen[0].target_kind.as_str(), seen[0].target_id.as_str()), ("model", "m"));
+        assert_eq!(seen[1].digest, "digest 19");
+        assert!(follower.changes_from(21, 2).await.unwrap().is_empty());
+        assert_eq!(follower.audit_head().await.unwrap(), store.audit_head().await.unwrap());
         assert_eq!(store.audit_head().await.unwrap(), AuditHeadRow { seq: 20, digest: "digest 20".into() });
     })
     .await;
@@ -89,6 +93,62 @@ async fn a_reply_is_kept_for_a_day_under_its_callers_key() {
         assert_eq!(kept("a", 99).await.as_deref(), Some("third"));
         assert_eq!(store.idempotent_replies_forget(100).await.unwrap(), 1);
         assert_eq!((kept("a", 99).await.as_deref(), kept("b", 0).await), (Some("third"), None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_poll_of_the_feed_that_is_given_up_spoils_no_later_one() {
+    on_both_engines(|Fixture { store, .. }| async move {
+        append(&store).await;
+        let mut follower = store.follower();
+        for turns in 0..40 {
+            let given_up = async {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = follower.changes_from(1, 9) => {}
+                () = given_up => {}
+            }
+            assert_eq!(follower.changes_from(1, 9).await.unwrap().len(), 1, "after {turns} turns");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_feed_is_read_while_every_connection_of_the_pools_is_busy() {
+    on_both_engines(|Fixture { store, .. }| async move {
+        append(&store).await;
+        let (free, held) = (tokio::sync::Notify::new(), tokio::sync::Semaphore::new(0));
+        let (free, held) = (std::sync::Arc::new(free), std::sync::Arc::new(held));
+        let busy: Vec<_> = (0..8)
+            .map(|_| {
+                let (store, free, held) = (store.clone(), free.clone(), held.clone());
+                tokio::spawn(async move {
+                    let work = store.transaction(move |_| {
+                        Box::pin(async move {
+                            held.add_permits(1);
+                            free.notified().await;
+                            Ok(())
+                        })
+                    });
+                    let _ = work.await; // some never get a connection
+                })
+            })
+            .collect();
+        let _one = held.acquire().await.unwrap();
+        let mut follower = store.follower();
+        let read = follower.changes_from(1, 9);
+        let read = tokio::time::timeout(std::time::Duration::from_secs(3), read).await.expect("it waits for the pools");
+        assert_eq!(read.unwrap().len(), 1);
+        for task in &busy {
+            task.abort();
+        }
+        free.notify_waiters();
     })
     .await;
 }

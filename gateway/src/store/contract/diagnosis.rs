@@ -7,9 +7,9 @@ async fn the_place_is_named_and_a_server_has_a_clock() {
     on_both_engines(|Fixture { store, .. }| async move {
         let clock = store.server_clock().await.unwrap();
         match clock {
-            None => assert!(store.place().starts_with("SQLite, /"), "{}", store.place()),
+            None => assert!(store.place_in_words().starts_with("SQLite, /"), "{}", store.place_in_words()),
             Some(clock) => {
-                assert!(store.place().starts_with("PostgreSQL, "), "{}", store.place());
+                assert!(store.place_in_words().starts_with("PostgreSQL, "), "{}", store.place_in_words());
                 let now = crate::clock::Clock::System.now();
                 assert!((clock - now).abs() < 60_000_000, "{clock} and {now}");
             }

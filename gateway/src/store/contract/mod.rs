@@ -6,6 +6,7 @@ mod credentials;
 mod diagnosis;
 mod limits;
 mod lists;
+mod look_ups;
 mod owners;
 mod projects;
 mod requests;
@@ -81,17 +82,18 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 20] = [
+const SOURCES: [&str; 22] = [
     include_str!("../access_keys.rs"),
     include_str!("../admin_tokens.rs"),
     include_str!("../alone.rs"),
     include_str!("../api_keys.rs"),
     include_str!("../credentials.rs"),
     include_str!("../audit.rs"),
+    include_str!("../look_ups.rs"),
     include_str!("../audit_entries.rs"),
     include_str!("../diagnosis.rs"),
     include_str!("../door.rs"),
-    include_str!("../keys.rs"),
+    include_str!("../follower.rs"),
     include_str!("../ledger.rs"),
     include_str!("../request_list.rs"),
     include_str!("../limits.rs"),
@@ -100,6 +102,7 @@ const SOURCES: [&str; 20] = [
     include_str!("../schema.rs"),
     include_str!("../service_accounts.rs"),
     include_str!("../tenants.rs"),
+    include_str!("../uses.rs"),
     include_str!("../usage.rs"),
     include_str!("../dialect.rs"),
 ];
@@ -110,6 +113,7 @@ fn every_method_is_called_here() {
         include_str!("admin_tokens.rs"),
         include_str!("audit.rs"),
         include_str!("diagnosis.rs"),
+        include_str!("look_ups.rs"),
         include_str!("lists.rs"),
         include_str!("limits.rs"),
         include_str!("credentials.rs"),
