@@ -2,7 +2,7 @@
 # From a fresh Caprock to a second tenant with two projects, a scoped key, a limit and its usage.
 set -euo pipefail
 
-caprock tenant create --name acme-cli
+caprock tenant create --name acme-cli --requests-per-minute 600
 export CAPROCK_TENANT=acme-cli                     # what follows is about this tenant
 caprock project create --name web
 caprock project create --name batch
@@ -13,7 +13,7 @@ secret=$(caprock key create --project web --name laptop --operations inference -
   --dialects openai --expires-in 90d --field secret)
 key=$(caprock key list --name laptop --field id)
 
-# The project may send 60 requests a minute; of all levels the tightest wins, and the answer says which and why.
+# The project may send 60 requests a minute of the tenant's 600. The tightest wins, and the answer says which and why.
 caprock limit set --project web --requests-per-minute 60
 caprock limit show --key "$key"
 

@@ -9,7 +9,7 @@ admin() {
 }
 get() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 
-tenant=$(admin POST /tenants '{"name":"acme-curl"}' | get id)
+tenant=$(admin POST /tenants '{"name":"acme-curl","limits":{"requests_per_minute":600}}' | get id)
 web=$(admin POST "/tenants/$tenant/projects" '{"name":"web"}' | get id)
 batch=$(admin POST "/tenants/$tenant/projects" '{"name":"batch"}' | get id)
 echo "tenant $tenant has the projects $web and $batch"
@@ -21,7 +21,7 @@ made=$(admin POST "/tenants/$tenant/api-keys" '{"name":"laptop","project_id":"'"
 secret=$(get secret <<<"$made")
 key=$(get id <<<"$made")
 
-# The project may send 60 requests a minute; of all levels the tightest wins, and the answer says which and why.
+# The project may send 60 requests a minute of the tenant's 600. The tightest wins, and the answer says which and why.
 admin PUT "/tenants/$tenant/projects/$web/limits" '{"requests_per_minute":60}'; echo
 
 # The tenant asks the model with its key, as any client of OpenAI's API does.

@@ -108,5 +108,10 @@ pub fn spawn(app: &Arc<App>, follower: Follower, tasks: &TaskTracker) {
     redis::spawn(app, tasks);
 }
 
+/// Asks the Redis server of this address once whether it lives: where it is, and why it does not answer.
+pub async fn look_once(redis_url: &str) -> (String, Option<String>) {
+    redis::look_once(redis_url).await
+}
+
 #[cfg(test)]
 mod tests;

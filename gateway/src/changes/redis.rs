@@ -28,6 +28,23 @@ struct Channel {
     name: String,
 }
 
+/// Asks the server once whether it lives: where it is, and why it does not answer. Neither holds a password.
+pub(super) async fn look_once(url: &str) -> (String, Option<String>) {
+    let client = match Client::open(url) {
+        Ok(client) => client,
+        Err(error) => return ("redis.url".into(), Some(error.to_string())),
+    };
+    let place = client.get_connection_info().addr().to_string();
+    let asked = async {
+        let settings =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        let mut connection = answered(client.get_multiplexed_async_connection_with_config(&settings)).await?;
+        answered(redis::cmd("PING").exec_async(&mut connection)).await
+    };
+    let wrong = asked.await.err();
+    (place, wrong.map(|error| error.cause().map_or_else(|| error.message.clone(), ToString::to_string)))
+}
+
 /// Listens and tells until the gateway stops; without `redis.url` there is nobody to listen to.
 pub(super) fn spawn(app: &Arc<App>, tasks: &TaskTracker) {
     let Some(url) = &app.config.redis.url else { return };

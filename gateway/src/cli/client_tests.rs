@@ -123,3 +123,39 @@ async fn nobody_there_is_one_line_that_names_the_address() {
     let error = client.get("/x", PATIENCE).await.unwrap_err();
     assert!(error.contains(&port.to_string()) && error.contains("refused") && error.lines().count() == 1, "{error}");
 }
+
+/// A gateway's own development certificate and CA, with a server behind that answers 200 once.
+async fn tls_gateway(dir: &std::path::Path) -> String {
+    let mut config = crate::config::Config::load(None).unwrap();
+    config.gateway.state_dir = dir.to_path_buf();
+    let acceptor = crate::tls::acceptor(&config).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    // Ends with the test's runtime.
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let Ok(socket) = acceptor.accept(socket).await else { continue };
+            let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("{}"))) });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn https_is_spoken_with_those_whose_authority_is_trusted_and_with_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = tls_gateway(dir.path()).await;
+    let with = |file: &str| Connection { ca_file: Some(dir.path().join("tls").join(file)), ..connection(&url) };
+    let client = Client::new(with("ca.pem")).unwrap();
+    assert_eq!(&client.get("/admin/v1/tenants", PATIENCE).await.unwrap()[..], b"{}");
+    assert!(Client::new(with("absent.pem")).unwrap_err().contains("absent.pem"));
+
+    // Another authority's, so that it does not depend on whether this machine trusts any.
+    let other = tempfile::tempdir().unwrap();
+    tls_gateway(other.path()).await;
+    let stranger = Connection { ca_file: Some(other.path().join("tls/ca.pem")), ..connection(&url) };
+    let error = Client::new(stranger).unwrap().get("/", PATIENCE).await.unwrap_err();
+    assert!(error.contains("certificate") && error.lines().count() == 1, "{error}");
+}

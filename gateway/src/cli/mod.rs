@@ -123,7 +123,7 @@ enum LogFormat {
 /// Runs the command; a failure is one line on standard error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.log_format);
+    log_to_stderr(&cli);
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -221,10 +221,12 @@ fn explain(error: crate::error::Error) -> String {
     text
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(cli: &Cli) {
+    // What the doctor's own look at workers is worth a line for is in its report.
+    let default = if matches!(cli.command, Command::Doctor(_)) { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match format {
+    match cli.log_format {
         LogFormat::Text => subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
         LogFormat::Json => subscriber.json().init(),
     }

@@ -51,6 +51,7 @@ impl Column {
         let value = thing.pointer(self.pointer)?;
         match (self.kind, value) {
             (_, Value::Null) => None,
+            (_, Value::Array(entries)) if entries.is_empty() => Some("none".into()),
             (Kind::Time, Value::String(time)) => Some(units::to_the_second(time)),
             (Kind::Usd, Value::Number(amount)) => amount.as_i64().map(units::usd),
             (Kind::Price, Value::Number(price)) => price.as_i64().map(units::usd_per_million),
@@ -147,7 +148,7 @@ mod tests {
     #[test]
     fn one_things_fields_are_those_that_it_has() {
         let thing = json!({"id": "a", "scope": {"operations": []}, "created_at": null});
-        assert_eq!(of_one(COLUMNS, &thing), "id            a\noperations    \n");
+        assert_eq!(of_one(COLUMNS, &thing), "id            a\noperations    none\n");
     }
 
     #[test]

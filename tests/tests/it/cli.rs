@@ -176,7 +176,8 @@ async fn a_mistake_is_one_line_that_names_the_field_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_tenants_administrator_uses_its_own_key_for_its_own_part() {
-    let stack = StackSpec::sim(&[]).start().await;
+    let on_data_port = StackSpec { gateway: "[admin]\non_data_port = true\n".into(), ..StackSpec::sim(&[]) };
+    let stack = on_data_port.start().await;
     let gateway = &stack.gateway;
     let acme = caprock(gateway, "tenant create --name acme --field id").await.ok();
     let other = caprock(gateway, "tenant create --name other --field id").await.ok();
@@ -200,4 +201,20 @@ async fn a_tenants_administrator_uses_its_own_key_for_its_own_part() {
         run(line, &other).await.failed();
     }
     run("tenant list", &acme).await.failed();
+
+    // The same on the data port, over TLS; there the platform's operations don't exist.
+    let ca = gateway.ca_file().display().to_string();
+    let over_tls = async |line: &str| {
+        let (url, tenant) = (gateway.tls_url(), acme.trim());
+        let variables = [
+            ("CAPROCK_ADMIN_TOKEN", secret.trim()),
+            ("CAPROCK_ADMIN_URL", &url),
+            ("CAPROCK_CA_FILE", &ca),
+            ("CAPROCK_TENANT", tenant),
+        ];
+        caprock_with(gateway, line, &variables).await
+    };
+    assert_eq!(over_tls("project list --field name").await.ok(), "web\n");
+    assert!(over_tls("usage").await.ok().contains("$0.000000000"));
+    over_tls("tenant list").await.failed();
 }

@@ -1,6 +1,7 @@
 //! `caprock doctor` on installations that are well, and on some that are not.
 
 use caprock_tests::cli::{caprock, caprock_with};
+use caprock_tests::environment;
 use caprock_tests::gateway::Database;
 use caprock_tests::stack::StackSpec;
 use serde_json::Value;
@@ -46,6 +47,7 @@ async fn a_healthy_stack_passes_every_check_on_both_databases() {
             "credentials",
             "audit_anchor",
             "workers",
+            "redis",
             "jwt_issuers",
             "gateway",
         ] {
@@ -113,4 +115,16 @@ async fn files_that_others_can_read_and_a_log_that_was_cut_are_found() {
     for check in ["secrets", "database", "gateway"] {
         assert_eq!(status(&found, check), "ok", "{check}: {found:#}");
     }
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer_is_worth_a_look_and_its_password_is_not_shown() {
+    let stack = StackSpec::sim(&[]).start().await;
+    let look = async |url: &str| {
+        let ran = caprock_with(&stack.gateway, "doctor --json", &[("CAPROCK__REDIS__URL", url)]).await;
+        assert!(!ran.out.contains("hunter22secret") && !ran.err.contains("hunter22secret"), "{}{}", ran.out, ran.err);
+        (ran.code, status(&report(&ran.out), "redis").to_owned())
+    };
+    assert_eq!(look(&environment::redis_url()).await, (0, "ok".into()));
+    assert_eq!(look("redis://:hunter22secret@127.0.0.1:1").await, (0, "warn".into()), "nothing rests on it");
 }

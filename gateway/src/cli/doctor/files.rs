@@ -78,7 +78,7 @@ fn secret_files(state_dir: &Path) -> Finding {
         return Finding::fail("secret_files", text, "chmod 600 them; if others have read them, make new ones.");
     }
     match modes.len() {
-        0 => Finding::ok("secret_files", "none: the secrets come from the environment"),
+        0 => Finding::ok("secret_files", "none in the state folder"),
         count => Finding::ok("secret_files", format!("{count}, for their owner only")),
     }
 }

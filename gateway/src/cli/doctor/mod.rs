@@ -20,7 +20,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Checks an installation where it runs, with the configuration that `caprock serve` would have: files and their modes,
-/// secrets, database and schema, clocks, certificates, workers, trusted issuers, the audit log's anchor, and the running
+/// secrets, database and schema, clocks, certificates, workers, Redis, trusted issuers, the audit log's anchor, and the running
 /// gateway. Ends with 1 when a check fails.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
@@ -108,6 +108,7 @@ async fn examine(file: Option<&Path>) -> Vec<Finding> {
     found.extend(network::exposure(&config));
     found.extend(within("database", database::check(&config)).await);
     found.extend(within("workers", network::workers(&config)).await);
+    found.extend(within("redis", network::redis(&config)).await);
     found.extend(within("jwt_issuers", network::issuers(&config)).await);
     found.extend(within("gateway", network::gateway(&config)).await);
     found

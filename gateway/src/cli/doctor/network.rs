@@ -2,6 +2,7 @@
 
 use super::{Finding, causes};
 use crate::auth::jwt::Issuers;
+use crate::changes;
 use crate::cli::client::root_cause;
 use crate::config::Config;
 use crate::https;
@@ -91,6 +92,21 @@ pub(super) async fn issuers(config: &Config) -> Vec<Finding> {
         ),
     };
     issuers.look_once().await.into_iter().map(finding).collect()
+}
+
+pub(super) async fn redis(config: &Config) -> Vec<Finding> {
+    let Some(url) = &config.redis.url else {
+        return vec![Finding::ok("redis", "not configured: gateways look for changes by themselves")];
+    };
+    let (place, wrong) = changes::look_once(url).await;
+    vec![match wrong {
+        None => Finding::ok("redis", place),
+        Some(wrong) => Finding::warn(
+            "redis",
+            format!("{place}: {wrong}; changes are polled for, and still take effect within a second"),
+            "Check redis.url, and that the server runs and lets us in.",
+        ),
+    }]
 }
 
 pub(super) async fn gateway(config: &Config) -> Vec<Finding> {
