@@ -36,15 +36,17 @@ fn all_three_levels_bound_the_models() {
     let owner = Owner {
         tenant_model_access: Some(r#"["a*"]"#.into()),
         project_model_access: None,
-        ..owner("tenant_developer", r#"{"operations":["inference"],"models":["ab*","no/model","us.amazon.x"]}"#)
+        ..owner("tenant_developer", r#"{"operations":["inference"],"models":["ab*"]}"#)
     };
     let access = Identity::read(KeyId::new(), owner.clone()).unwrap().principal.access;
     let patterns = |access: &ModelAccess| access.patterns().map(|list| list.iter().map(ToString::to_string).collect());
     assert_eq!(patterns(&access.tenant), Some(vec!["a*".to_owned()]));
     assert_eq!(patterns(&access.project), None);
-    assert_eq!(patterns(&access.key), Some(vec!["ab*".to_owned()]), "what can name no model allows none");
-    let broken = Owner { project_model_access: Some("[1]".into()), ..owner };
+    assert_eq!(patterns(&access.key), Some(vec!["ab*".to_owned()]));
+    let broken = Owner { project_model_access: Some("[1]".into()), ..owner.clone() };
     assert!(Identity::read(KeyId::new(), broken).is_err());
+    let unmatchable = r#"{"operations":["inference"],"models":["ab*","no/model"]}"#;
+    assert!(Identity::read(KeyId::new(), Owner { scope: unmatchable.into(), ..owner }).is_err());
 }
 
 const ALL: &str = r#"{"operations":["inference","control_plane","read_usage","administer"]}"#;
