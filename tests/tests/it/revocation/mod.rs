@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 /// The promise.
 const BOUND: Duration = Duration::from_secs(1);
 /// Keys revoked at once.
-const GROUP: usize = 50;
+const GROUP: usize = 100;
 /// Pollers of each replica.
 const POLLERS: usize = 6;
 /// Between two rounds of a poller.
@@ -167,6 +167,10 @@ async fn poll(
         .collect();
     while !stop.load(Ordering::SeqCst) {
         for (key, client) in &own {
+            // Cut off by silence, a replica takes a second for each.
+            if stop.load(Ordering::SeqCst) {
+                break;
+            }
             let sent = Instant::now();
             let status = client.get("/v1/models").await.status().as_u16();
             if status == 200 && accepted.insert(*key) {
