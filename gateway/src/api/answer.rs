@@ -1,7 +1,7 @@
 //! Reading an answer's events on behalf of a caller: whole, or piece by piece.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::inference::{Event, Finished, Reader, Started};
+use crate::inference::{Event, Finished, Reader, Started, ToolStep};
 use axum::body::Body;
 use bytes::Bytes;
 use futures::stream;
@@ -26,28 +26,76 @@ pub async fn begin(reader: &mut Reader) -> Result<Started> {
     match reader.next().await {
         Some(Event::Started(started)) => Ok(started),
         Some(Event::Failed(error)) => Err(error),
-        Some(Event::Text { .. } | Event::Finished(_)) | None => Err(broken()),
+        Some(Event::Text { .. } | Event::Reasoning { .. } | Event::Tool(_) | Event::Finished(_)) | None => {
+            Err(broken())
+        }
     }
 }
 
-/// Reads the answer to its end.
+/// A part of a whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// For the caller to read.
+    Text(String),
+    /// What the model thought.
+    Reasoning(String),
+    /// A call.
+    ToolCall(WholeCall),
+}
+
+/// A call of a whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeCall {
+    /// Ties the result to it.
+    pub id: String,
+    /// Which tool.
+    pub name: String,
+    /// JSON of an object; only its beginning unless `complete`.
+    pub arguments: String,
+    /// Whether the call is whole.
+    pub complete: bool,
+}
+
+/// Reads the answer to its end: its parts in order, neighbours of one kind joined.
 ///
 /// # Errors
 /// Whatever the request failed with.
-pub async fn collect(reader: &mut Reader) -> Result<(String, Finished)> {
-    let mut answer = String::new();
+pub async fn collect(reader: &mut Reader) -> Result<(Vec<Block>, Finished)> {
+    let mut blocks: Vec<Block> = Vec::new();
     loop {
         match reader.next().await {
-            Some(Event::Text { text, .. }) => answer.push_str(&text),
-            Some(Event::Finished(finished)) => return Ok((answer, *finished)),
+            Some(Event::Text { text, .. }) => match blocks.last_mut() {
+                Some(Block::Text(last)) => last.push_str(&text),
+                _ => blocks.push(Block::Text(text)),
+            },
+            Some(Event::Reasoning { text, .. }) => match blocks.last_mut() {
+                Some(Block::Reasoning(last)) => last.push_str(&text),
+                _ => blocks.push(Block::Reasoning(text)),
+            },
+            Some(Event::Tool(step)) => call(&mut blocks, step),
+            Some(Event::Finished(finished)) => return Ok((blocks, *finished)),
             Some(Event::Failed(error)) => return Err(error),
             Some(Event::Started(_)) | None => return Err(broken()),
         }
     }
 }
 
+fn call(blocks: &mut Vec<Block>, step: ToolStep) {
+    match (step, blocks.last_mut()) {
+        (ToolStep::Begin { id, name, .. }, _) => {
+            let (arguments, complete) = (String::new(), false);
+            blocks.push(Block::ToolCall(WholeCall { id, name, arguments, complete }));
+        }
+        (ToolStep::Arguments { json, .. }, Some(Block::ToolCall(call))) => call.arguments.push_str(&json),
+        (ToolStep::End { complete, .. }, Some(Block::ToolCall(call))) => call.complete = complete,
+        // Steps of a call come one after the other.
+        (ToolStep::Arguments { .. } | ToolStep::End { .. }, _) => {}
+    }
+}
+
 /// A body that sends `opening`, then what `encode` makes of each event, each as soon as it is there. A log that breaks
-/// off shows as `Failed`, so that `encode` always sees exactly one end. Dropping the body drops the reader.
+/// off shows as `Failed`, so that `encode` always sees exactly one end. Events that become nothing send nothing. Dropping
+/// the body drops the reader.
 pub fn stream(reader: Reader, opening: Bytes, encode: impl FnMut(Event) -> Bytes + Send + 'static) -> Body {
     let state = State { reader, opening: Some(opening), encode, ended: false };
     Body::from_stream(stream::unfold(state, |mut state| async move {
@@ -68,12 +116,15 @@ impl<F: FnMut(Event) -> Bytes> State<F> {
         if let Some(opening) = self.opening.take() {
             return Some(opening);
         }
-        if self.ended {
-            return None;
+        while !self.ended {
+            let event = self.reader.next().await.unwrap_or_else(|| Event::Failed(broken()));
+            self.ended = matches!(event, Event::Finished(_) | Event::Failed(_));
+            let frame = (self.encode)(event);
+            if !frame.is_empty() {
+                return Some(frame);
+            }
         }
-        let event = self.reader.next().await.unwrap_or_else(|| Event::Failed(broken()));
-        self.ended = matches!(event, Event::Finished(_) | Event::Failed(_));
-        Some((self.encode)(event))
+        None
     }
 }
 

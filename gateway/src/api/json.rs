@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde_json::value::RawValue;
 use std::{fmt, marker::PhantomData};
 
 /// Reads `T` from a body.
@@ -20,6 +21,22 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     })?;
     json.end().map_err(|error| explain(&error, "."))?;
     Ok(parsed)
+}
+
+/// Reads `T` from a member that was left as text; `param` is its path.
+///
+/// # Errors
+/// `Invalid`, with the path of the field at fault as `param`.
+pub fn member<T: DeserializeOwned>(param: &str, value: &RawValue) -> Result<T> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(value.get())).map_err(|error| {
+        let inside = error.path().to_string();
+        let path = match inside.as_str() {
+            "." => param.to_owned(),
+            inside if inside.starts_with('[') => format!("{param}{inside}"),
+            inside => format!("{param}.{inside}"),
+        };
+        explain(error.inner(), &path)
+    })
 }
 
 fn explain(error: &serde_json::Error, path: &str) -> Error {

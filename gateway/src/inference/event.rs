@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::money::Nanousd;
 use cluster_protocol::{Counts, FinishReason, Path, Timings};
 
-/// A step of an answer. Order: `Started`, any number of `Text`, then one `Finished` or `Failed`. `Failed` may come
-/// first.
+/// A step of an answer. Order: `Started`, any number of `Text`, `Reasoning` and `Tool`, then one `Finished` or `Failed`.
+/// `Failed` may come first.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// The first token is there; nothing was sent to the caller before.
@@ -18,10 +18,31 @@ pub enum Event {
         /// So far.
         counts: Counts,
     },
+    /// A piece of what the model thought before it answered: whole characters, never empty.
+    Reasoning {
+        /// The piece.
+        text: String,
+        /// So far.
+        counts: Counts,
+    },
+    /// A step of a tool call.
+    Tool(ToolStep),
     /// The answer is complete and settled.
     Finished(Box<Finished>),
     /// The answer can't be completed; what was generated is settled.
     Failed(Error),
+}
+
+/// A step of a tool call: `Begin`, any number of `Arguments`, `End`. Calls come one after the other, numbered from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ToolStep {
+    /// The model calls `name`.
+    Begin { index: u32, id: String, name: String },
+    /// A piece of the arguments' JSON, never empty.
+    Arguments { index: u32, json: String },
+    /// Unless `complete`, the arguments are only the beginning of an object: the answer was cut, or went astray.
+    End { index: u32, complete: bool },
 }
 
 /// What is known when an answer begins.
@@ -43,7 +64,7 @@ pub struct Started {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// Why it ended.
-    pub reason: FinishReason,
+    pub reason: Finish,
     /// Exact, from the engine.
     pub usage: Usage,
     /// As on the ledger; `None` when it could not be settled yet and the sweep will.
@@ -56,6 +77,40 @@ pub struct Finished {
     pub timings: Timings,
     /// Which workers did it.
     pub path: Path,
+}
+
+/// Why an answer ended. Every dialect maps it without a wildcard.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Finish {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// The model ended its turn to have tools called, and waits for their results.
+    ToolCalls,
+    /// The same, but the last call's arguments are no JSON object.
+    MalformedToolCall,
+    /// A stop text came up.
+    StopSequence {
+        /// Which.
+        text: String,
+    },
+    /// `max_tokens` were generated.
+    MaxTokens,
+    /// Prompt and answer fill the context.
+    ContextFull,
+    /// The gateway ended it.
+    Stopped,
+}
+
+impl From<FinishReason> for Finish {
+    fn from(reason: FinishReason) -> Finish {
+        match reason {
+            FinishReason::EndOfTurn => Finish::EndOfTurn,
+            FinishReason::StopSequence { text } => Finish::StopSequence { text },
+            FinishReason::MaxTokens => Finish::MaxTokens,
+            FinishReason::ContextFull => Finish::ContextFull,
+            FinishReason::Stopped => Finish::Stopped,
+        }
+    }
 }
 
 /// Tokens of a request in disjoint buckets; each dialect derives its own sums.
@@ -81,6 +136,15 @@ impl Usage {
             + self.cache_write_tokens
             + self.output_tokens
             + self.reasoning_tokens
+    }
+}
+
+impl Usage {
+    /// Of the engine's counts, `reasoning` of whose output tokens were spent on reasoning.
+    pub fn with_reasoning(counts: Counts, reasoning: u32) -> Usage {
+        let reasoning = reasoning.min(counts.output_tokens);
+        let output_tokens = u64::from(counts.output_tokens - reasoning);
+        Usage { output_tokens, reasoning_tokens: reasoning.into(), ..Usage::from(counts) }
     }
 }
 

@@ -7,6 +7,7 @@ use super::settle::{LEASE_US, settle};
 use super::state::{Entered, Running};
 use super::tally::{Asked, Tally, Unanswered};
 use super::verdict::{Facts, Verdict, verdict};
+use super::writer::EVENTS_PER_READ_TOKEN;
 use super::{Request, Usage, limits};
 use crate::app::App;
 use crate::auth::{Admission, Principal};
@@ -14,6 +15,7 @@ use crate::billing::{self, Detail, OpenRequest, Settlement};
 use crate::catalog::Route;
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
+use crate::prompt::{AnswerReader, Output};
 use crate::quota::Reservation;
 use crate::upstream::{Attempt, Cluster, Failure, Job, Placement, TokenStream};
 use cluster_protocol::{Counts, Done};
@@ -57,6 +59,7 @@ struct Prompt {
     card_digest: String,
     ids: Vec<u32>,
     max_tokens: u32,
+    output: Output,
 }
 
 impl Call {
@@ -122,7 +125,10 @@ async fn infer(
     case.add_tokens(prompt.most_tokens()).await?;
     let placement = cluster.place(prompt.ids.len()).await?;
     case.open(app, call, &route, &prompt, &placement).await?;
-    log.allow(prompt.max_tokens as usize + EVENTS_BESIDE_TOKENS);
+    log.allow(prompt.most_events());
+    if let Some(reading) = &prompt.output.reading {
+        case.meter.read_with(AnswerReader::new(reading, call_ids(call)));
+    }
     let job = job(call, prompt);
     case.unanswered = Some(Unanswered { cluster: Arc::clone(cluster), most: most(&job) });
     let opened = cluster.open(&job, placement, note(app, call), &mut interrupts.clone()).await;
@@ -151,27 +157,33 @@ async fn prompt(
         _ = interrupts.clone() => return Err(Failure::interrupted().into()),
     };
     let card_digest = text.card_digest.clone();
-    let (rendered, model) = (Arc::clone(request), Arc::clone(&route.model));
-    let (parts, ids) = tokio::task::spawn_blocking(move || {
-        limits::may_fit(text.model.least_tokens(&rendered), &model, context_tokens)?;
-        let parts = text.model.render(&rendered)?;
-        let ids = text.model.encode(&parts);
-        Ok::<_, Error>((parts, ids))
+    let (asked, model) = (Arc::clone(request), Arc::clone(&route.model));
+    let (rendered, ids) = tokio::task::spawn_blocking(move || {
+        limits::may_fit(text.model.least_tokens(&asked), &model, context_tokens)?;
+        let rendered = text.model.render(&asked)?;
+        let ids = text.model.encode(&rendered.parts);
+        Ok::<_, Error>((rendered, ids))
     })
     .await
     .map_err(Error::internal)??;
     drop(turn);
     let ids = match ids {
         Some(ids) => ids,
-        None => cluster.tokenize(&parts).await?,
+        None => cluster.tokenize(&rendered.parts).await?,
     };
     let max_tokens = limits::max_tokens(request.max_tokens, &route.model, ids.len(), context_tokens)?;
-    Ok(Prompt { card_digest, ids, max_tokens })
+    Ok(Prompt { card_digest, ids, max_tokens, output: rendered.output })
 }
 
 impl Prompt {
     fn most_tokens(&self) -> u64 {
         self.ids.len() as u64 + u64::from(self.max_tokens)
+    }
+
+    /// The last event not counted.
+    fn most_events(&self) -> usize {
+        let of_a_token = if self.output.reading.is_some() { EVENTS_PER_READ_TOKEN } else { 1 };
+        self.max_tokens as usize * of_a_token + EVENTS_BESIDE_TOKENS
     }
 }
 
@@ -258,9 +270,17 @@ fn job(call: &Call, prompt: Prompt) -> Job {
         prompt: prompt.ids,
         sampling: limits::sampling(&call.request.sampling),
         stop: call.request.stop.clone(),
+        constraint: prompt.output.constraint,
+        shown: prompt.output.shown,
         max_tokens: prompt.max_tokens,
         grant: prompt.max_tokens,
     }
+}
+
+/// What the ids of this answer's tool calls begin with: the same when a request is told again.
+fn call_ids(call: &Call) -> String {
+    let id = call.request.id.as_str();
+    format!("call_{}_", id.split_once('_').map_or(id, |(_, bare)| bare))
 }
 
 fn most(job: &Job) -> Counts {
@@ -329,7 +349,7 @@ async fn conclude(
     let settlement = Settlement {
         id: call.request.id.clone(),
         outcome: verdict.outcome,
-        usage: verdict.counts.into(),
+        usage: Usage::with_reasoning(verdict.counts, case.meter.written().reasoning_tokens()),
         detail: case.detail(done.as_deref(), &verdict, &tally),
         ended_at: app.clock.now(),
     };
@@ -342,7 +362,7 @@ async fn conclude(
     let cost = settle(app, dialect, settlement, running).await;
     log.end(match (verdict.error, done) {
         (None, Some(done)) => Event::Finished(Box::new(Finished {
-            reason: done.finish,
+            reason: case.meter.written().finish_as(done.finish),
             usage,
             cost,
             latency_ms: detail.latency_ms.unwrap_or_default(),

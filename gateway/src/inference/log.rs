@@ -237,7 +237,7 @@ mod tests {
         match event {
             Some(Event::Text { text, .. }) => text,
             Some(Event::Failed(error)) => format!("{:?}", error.kind),
-            Some(Event::Started(_) | Event::Finished(_)) => "other".into(),
+            Some(Event::Started(_) | Event::Reasoning { .. } | Event::Tool(_) | Event::Finished(_)) => "other".into(),
             None => "none".into(),
         }
     }

@@ -4,6 +4,8 @@ use super::event::{Event, Started};
 use super::log::FrameLog;
 use super::metrics::Metrics;
 use super::verdict::Interrupt;
+use super::writer::Writer;
+use crate::prompt::AnswerReader;
 use crate::upstream::{Failure, Frame, TokenStream};
 use cluster_protocol::{Counts, Done};
 use futures::future::{BoxFuture, FutureExt, Shared};
@@ -41,12 +43,23 @@ pub(super) struct Meter {
     last_at: Instant,
     counts: Counts,
     metrics: Metrics,
+    writer: Writer,
 }
 
 impl Meter {
     /// `since`: when the request's head was read.
     pub(super) fn new(since: Instant, metrics: Metrics) -> Meter {
-        Meter { since, first_at: None, last_at: since, counts: Counts::default(), metrics }
+        Meter { since, first_at: None, last_at: since, counts: Counts::default(), metrics, writer: Writer::default() }
+    }
+
+    /// Has the answer read for reasoning and tool calls.
+    pub(super) fn read_with(&mut self, reader: AnswerReader) {
+        self.writer = Writer::new(Some(reader));
+    }
+
+    /// What was written of the answer.
+    pub(super) fn written(&self) -> &Writer {
+        &self.writer
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -148,16 +161,21 @@ impl Meter {
         log: &FrameLog,
     ) -> Result<Option<Box<Done>>, Failure> {
         match frame {
-            Frame::Done(done) => Ok(Some(done)),
+            Frame::Done(done) => {
+                if self.started() {
+                    self.writer.finish(done.counts, log).map_err(|_| Failure::overflow(done.counts))?;
+                }
+                Ok(Some(done))
+            }
             Frame::Paused(_) => {
                 // Everything is reserved at once today; slice by slice, this is where the reservation grows.
                 stream.extend(stream.max_tokens()).await?;
                 Ok(None)
             }
             Frame::Token(token) => {
-                if !token.text.is_empty() && self.started() {
-                    log.append(Event::Text { text: token.text, counts: token.counts })
-                        .map_err(|_| Failure::overflow(token.counts))?;
+                if self.started() {
+                    let counts = token.counts;
+                    self.writer.write(token, log).map_err(|_| Failure::overflow(counts))?;
                 }
                 Ok(None)
             }

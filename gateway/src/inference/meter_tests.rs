@@ -49,7 +49,7 @@ fn log(bound: usize) -> (FrameLog, Reader) {
 async fn next_text(reader: &mut Reader) -> Option<String> {
     match reader.next().await {
         Some(Event::Text { text, .. }) => Some(text),
-        Some(Event::Started(_) | Event::Finished(_) | Event::Failed(_)) | None => None,
+        Some(_) | None => None,
     }
 }
 

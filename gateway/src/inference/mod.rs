@@ -18,6 +18,7 @@
 
 pub mod event;
 mod infer;
+pub mod json;
 mod limits;
 pub mod log;
 mod meter;
@@ -27,16 +28,20 @@ pub mod request;
 mod settle;
 mod state;
 mod tally;
+pub mod tools;
 mod verdict;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, Finished, Started, Usage};
+pub use event::{Event, Finish, Finished, Started, ToolStep, Usage};
+pub use json::Json;
 pub use log::{FrameLog, Reader};
 pub use metrics::Metrics;
-pub use request::{Content, Dialect, Message, Request, Role, Sampling};
+pub use request::{AnswerForm, Content, Dialect, Message, Request, Role, Sampling};
 pub use state::State;
+pub use tools::{Tool, ToolCall, ToolChoice, ToolResult, Tools};
 
 use crate::app::App;
 use crate::auth::Admission;

@@ -1,5 +1,7 @@
 //! The canonical request: what every dialect translates to.
 
+use super::json::Json;
+use super::tools::{ToolCall, ToolResult, Tools};
 use crate::id::RequestId;
 
 /// One inference request, free of any dialect.
@@ -13,6 +15,10 @@ pub struct Request {
     pub model: String,
     /// The conversation, system prompts included, oldest first. Never empty.
     pub messages: Vec<Message>,
+    /// What the model may call.
+    pub tools: Tools,
+    /// The form that its text must have.
+    pub answer: AnswerForm,
     /// How to choose tokens.
     pub sampling: Sampling,
     /// Texts that end the answer.
@@ -58,6 +64,8 @@ pub enum Role {
     System,
     User,
     Assistant,
+    /// What the caller's tools gave; holds tool results only.
+    Tool,
 }
 
 impl Role {
@@ -67,6 +75,7 @@ impl Role {
             Role::System => "system",
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::Tool => "tool",
         }
     }
 }
@@ -76,6 +85,26 @@ impl Role {
 pub enum Content {
     /// Plain text.
     Text(String),
+    /// What an assistant thought before it answered.
+    Reasoning(String),
+    /// An assistant's call of a tool.
+    ToolCall(ToolCall),
+    /// What a tool gave.
+    ToolResult(ToolResult),
+}
+
+/// The form that an answer's text must have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AnswerForm {
+    /// Any.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+    /// JSON that fits a schema.
+    JsonSchema(Json),
+    /// Text that matches a regular expression as a whole.
+    Regex(String),
 }
 
 /// How to choose tokens. `None` is the gateway's default (`inference/limits.rs`), the same in every dialect and for every

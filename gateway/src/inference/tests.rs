@@ -72,6 +72,8 @@ fn request() -> Request {
         dialect: Dialect::OpenaiChat,
         model: MODEL.into(),
         messages: vec![Message { role: Role::User, content: vec![Content::Text("abc".into())] }],
+        tools: Tools::default(),
+        answer: AnswerForm::Text,
         sampling: Sampling::default(),
         stop: vec![],
         max_tokens: Some(10),
@@ -145,7 +147,7 @@ async fn read(reader: &mut Reader) -> (String, Event) {
     let mut text = String::new();
     loop {
         match reader.next().await.expect("an end") {
-            Event::Started(_) => {}
+            Event::Started(_) | Event::Reasoning { .. } | Event::Tool(_) => {}
             Event::Text { text: piece, .. } => text.push_str(&piece),
             end @ (Event::Finished(_) | Event::Failed(_)) => return (text, end),
         }

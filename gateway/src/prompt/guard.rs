@@ -8,6 +8,9 @@
 //! user-defined tokens (runs of spaces, HTML tags) are mere vocabulary, and stay text. An engine finds user-defined
 //! tokens in plain text too, so such text is handed over in two pieces. An assistant's turn may hold user-defined
 //! markup: it is what the model said, and templates look for it there.
+//!
+//! Texts inside JSON (schemas, arguments) are marked one by one before a template writes them: what JSON escapes is a
+//! backslash and a quote, which no special token has.
 
 use crate::error::{Error, Result};
 use crate::inference::Role;
@@ -65,14 +68,18 @@ impl Guard {
     }
 
     /// A mark that none of the texts uses.
-    pub(super) fn free_mark(&self, texts: &[String]) -> Option<char> {
-        self.marks.iter().copied().find(|mark| !texts.iter().any(|text| text.contains(*mark)))
+    pub(super) fn free_mark(&self, texts: &[&str]) -> Option<char> {
+        let used = |mark: char| {
+            let escaped = escaped(mark);
+            texts.iter().any(|text| text.contains(mark) || text.contains(&escaped))
+        };
+        self.marks.iter().copied().find(|mark| !used(*mark))
     }
 
     /// `text` with marks, so that no special token is left in it or at its edges.
     pub(super) fn mark(&self, role: Role, text: &str, mark: char) -> String {
         let inside = match role {
-            Role::System | Role::User => &self.everywhere,
+            Role::System | Role::User | Role::Tool => &self.everywhere,
             Role::Assistant => &self.control_everywhere,
         };
         let mut at = after_first_chars(inside, text);
@@ -112,7 +119,7 @@ impl Guard {
     }
 
     fn push_plain(&self, parts: &mut Vec<TextPart>, marked: &str, mark: char) {
-        let text = marked.replace(mark, "");
+        let text = marked.replace(mark, "").replace(&escaped(mark), "");
         let mut from = 0;
         for at in after_first_chars(&self.markup_everywhere, &text).into_iter().chain([text.len()]) {
             if at > from {
@@ -121,6 +128,11 @@ impl Guard {
             }
         }
     }
+}
+
+/// As a template writes it that prints a list or a map without `tojson`.
+fn escaped(mark: char) -> String {
+    mark.escape_unicode().to_string()
 }
 
 /// Whether the template writes this token; spaces and words that merely occur in it are no markup.
@@ -187,7 +199,7 @@ mod tests {
 
     fn through(before: &str, role: Role, text: &str, after: &str) -> Vec<TextPart> {
         let guard = guard();
-        let mark = guard.free_mark(&[text.to_owned()]).unwrap();
+        let mark = guard.free_mark(&[text]).unwrap();
         guard.split(&format!("{before}{}{after}", guard.mark(role, text, mark)), mark)
     }
 
@@ -252,8 +264,8 @@ mod tests {
     fn a_text_may_use_all_marks_but_one() {
         let all: String = MARKS.collect();
         let guard = guard();
-        assert_eq!(guard.free_mark(std::slice::from_ref(&all)), None);
-        let mark = guard.free_mark(&[all.replace('\u{FDE0}', "")]).unwrap();
+        assert_eq!(guard.free_mark(&[&all]), None);
+        let mark = guard.free_mark(&[&all.replace('\u{FDE0}', "")]).unwrap();
         assert_eq!(mark, '\u{FDE0}');
         let text = format!("{}<|im_end|>", all.replace(mark, ""));
         assert_eq!(plain(&guard.split(&guard.mark(Role::User, &text, mark), mark)), text);
@@ -266,7 +278,7 @@ mod tests {
             next in "(<|\\|im_|start|end|\\||>|<\\|im_end\\|>|aX|a|<tool>| |\n|é|😀|\u{FDD0}){0,12}",
         ) {
             let guard = guard();
-            let mark = guard.free_mark(&[text.clone(), next.clone()]).unwrap();
+            let mark = guard.free_mark(&[&text, &next]).unwrap();
             let [first, second] = [&text, &next].map(|text| guard.mark(Role::User, text, mark));
             let parts = guard.split(&format!("<|im_start|>{first}{second}<|im_end|>"), mark);
             prop_assert_eq!(specials(&parts), ["<|im_start|>", "<|im_end|>"]);

@@ -4,7 +4,6 @@
 //! memory it makes.
 
 use crate::error::{Error, Result};
-use crate::inference::Role;
 use cluster_protocol::{ModelCard, TokenKind, TokenizerCard};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
@@ -33,12 +32,6 @@ pub(super) struct ChatTemplate {
     source: String,
     bos: String,
     eos: String,
-}
-
-/// One message, its text ready for the template.
-pub(super) struct Turn {
-    pub(super) role: Role,
-    pub(super) content: String,
 }
 
 /// What a template said with `raise_exception`.
@@ -78,14 +71,13 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// Renders up to where the assistant's answer begins. `unix_seconds` is what `strftime_now` says, in UTC.
+    /// Renders up to where the assistant's answer begins. `tools` is a list in OpenAI's form, or none. `unix_seconds` is
+    /// what `strftime_now` says, in UTC.
     ///
     /// # Errors
     /// `Invalid` with the template's words when it refuses, or when it runs out of fuel; `Internal` when it is wrong in
     /// itself.
-    pub(super) fn render(&self, turns: impl Iterator<Item = Turn>, unix_seconds: u64) -> Result<String> {
-        let messages: Vec<Value> =
-            turns.map(|turn| context! { role => turn.role.as_str(), content => turn.content }).collect();
+    pub(super) fn render(&self, messages: Vec<Value>, tools: Option<Value>, unix_seconds: u64) -> Result<String> {
         let template = self.environment.get_template(NAME).map_err(Error::internal)?;
         let context = context! {
             messages,
@@ -93,7 +85,7 @@ impl ChatTemplate {
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
             // Templates ask `is not none`, which an undefined name would pass.
-            tools => (),
+            tools => tools.unwrap_or(Value::from(())),
             documents => (),
             strftime_now => Value::from_function(move |format: &str| strftime(unix_seconds, format)),
         };
@@ -158,11 +150,19 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
             let pretty = serde_json::ser::PrettyFormatter::with_indent(&spaces);
             value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, pretty))
         }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Spaced)),
+        None => return spaced_json(value).map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error)),
     };
     let refuse = |error: String| minijinja::Error::new(ErrorKind::InvalidOperation, error);
     written.map_err(|error| refuse(error.to_string()))?;
     String::from_utf8(json).map_err(|error| refuse(error.to_string()))
+}
+
+/// JSON in one line, `, ` and `: ` between things.
+pub(super) fn spaced_json(value: &Value) -> Result<String, String> {
+    let mut json = Vec::new();
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Spaced));
+    written.map_err(|error| error.to_string())?;
+    String::from_utf8(json).map_err(|error| error.to_string())
 }
 
 struct Spaced;
@@ -202,12 +202,14 @@ fn to_error(error: minijinja::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::Role;
     use crate::prompt::tests::card;
 
     fn render(source: &str, turns: &[(Role, &str)]) -> Result<String> {
         let template = ChatTemplate::compile(&ModelCard { chat_template: Some(source.into()), ..card() })?;
-        let turns = turns.iter().map(|(role, content)| Turn { role: *role, content: (*content).into() });
-        template.render(turns, 1_753_920_000)
+        let messages =
+            turns.iter().map(|(role, content)| context! { role => role.as_str(), content => *content }).collect();
+        template.render(messages, None, 1_753_920_000)
     }
 
     fn kind(result: Result<String>) -> (crate::error::ErrorKind, String) {
@@ -261,8 +263,7 @@ mod tests {
     #[test]
     fn without_a_template_only_a_chatml_vocabulary_is_used() {
         let chatml = ChatTemplate::compile(&ModelCard { chat_template: None, ..card() }).unwrap();
-        let turn = Turn { role: Role::User, content: "hi".into() };
-        let text = chatml.render(std::iter::once(turn), 0).unwrap();
+        let text = chatml.render(vec![context! { role => "user", content => "hi" }], None, 0).unwrap();
         assert_eq!(text, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
         let mut other = ModelCard { chat_template: None, ..card() };
         other.tokenizer.kinds = vec![TokenKind::Normal; other.tokenizer.tokens.len()];

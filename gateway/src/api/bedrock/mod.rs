@@ -4,6 +4,7 @@ pub mod error;
 pub mod models;
 pub mod refusals;
 pub mod stream;
+mod tools;
 pub mod translate;
 pub mod wire;
 
@@ -49,8 +50,8 @@ pub async fn converse(
     request: Request,
 ) -> Result<Response, Failure> {
     let (mut reader, started) = begin(&app, id, model, request, false).await?;
-    let (text, finished) = answer::collect(&mut reader).await?;
-    let mut response = Json(translate::response(text, &finished)).into_response();
+    let (blocks, finished) = answer::collect(&mut reader).await?;
+    let mut response = Json(translate::response(blocks, &finished)).into_response();
     answer::name_the_answerer(response.headers_mut(), &started);
     Ok(response)
 }
@@ -62,7 +63,7 @@ pub async fn converse(
         example = "huggingface.smollm2-135m-instruct")),
     request_body = ConverseRequest,
     responses(
-        (status = 200, description = "Events: messageStart, contentBlockDelta…, contentBlockStop, messageStop, metadata",
+        (status = 200, description = "Events: messageStart; for each block contentBlockStart (calls only), contentBlockDelta…, contentBlockStop; messageStop, metadata",
             content_type = "application/vnd.amazon.eventstream", body = String),
         AccessErrors, InferenceErrors,
     ),

@@ -1,25 +1,33 @@
-//! The event stream of a streamed Converse answer: messageStart, contentBlockDelta…, contentBlockStop, messageStop,
-//! metadata; or, in place of what is left, one exception. No contentBlockStart: for text its `start` union would be
-//! empty, which botocore refuses.
+//! The event stream of a streamed Converse answer: messageStart; the blocks, each of contentBlockDelta… and
+//! contentBlockStop; messageStop, metadata; or, in place of what is left, one exception. Only a call's block has a
+//! contentBlockStart: for text its `start` union would be empty, which botocore refuses.
 
 use super::error::stream_exception;
 use super::translate::{stop_reason, usage};
-use super::wire::event::{ContentBlockDelta, ContentBlockStop, MessageStart, MessageStop, Metadata};
-use super::wire::{ErrorBody, Metrics, TextBlock};
+use super::wire::event::{
+    ContentBlockDelta, ContentBlockStart, ContentBlockStop, Delta, MessageStart, MessageStop, Metadata, Start,
+};
+use super::wire::{ErrorBody, Metrics};
 use crate::error::Error;
-use crate::inference::{Event, Finished};
+use crate::inference::{Event, Finished, ToolStep};
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
 use serde::Serialize;
 
-/// The only block of a text answer.
-const BLOCK: u32 = 0;
-
 /// Encodes one answer.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    block_open: bool,
+    open: Option<Block>,
+    /// Of the block that is open, or comes next.
+    index: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Text,
+    Reasoning,
+    Call,
 }
 
 impl Encoder {
@@ -32,21 +40,42 @@ impl Encoder {
     pub fn encode(&mut self, step: Event) -> Bytes {
         match step {
             Event::Started(_) => Bytes::new(),
-            Event::Text { text, .. } => {
-                self.block_open = true;
-                let delta = ContentBlockDelta { content_block_index: BLOCK, delta: TextBlock { text } };
-                event("contentBlockDelta", &delta).into()
-            }
+            Event::Text { text, .. } => self.piece(Block::Text, Delta::Text(text)),
+            Event::Reasoning { text, .. } => self.piece(Block::Reasoning, Delta::ReasoningContent { text }),
+            Event::Tool(ToolStep::Begin { id, name, .. }) => self.call(id, name),
+            Event::Tool(ToolStep::Arguments { json, .. }) => self.piece(Block::Call, Delta::ToolUse { input: json }),
+            Event::Tool(ToolStep::End { .. }) => self.close().into(),
             Event::Finished(finished) => self.ending(&finished),
             Event::Failed(error) => exception(&error).into(),
         }
     }
 
-    fn ending(&mut self, finished: &Finished) -> Bytes {
-        let mut frames = Vec::new();
-        if std::mem::take(&mut self.block_open) {
-            frames.extend(event("contentBlockStop", &ContentBlockStop { content_block_index: BLOCK }));
+    fn piece(&mut self, block: Block, delta: Delta) -> Bytes {
+        let mut frames = if self.open == Some(block) { Vec::new() } else { self.close() };
+        self.open = Some(block);
+        frames.extend(event("contentBlockDelta", &ContentBlockDelta { content_block_index: self.index, delta }));
+        frames.into()
+    }
+
+    fn call(&mut self, tool_use_id: String, name: String) -> Bytes {
+        let mut frames = self.close();
+        self.open = Some(Block::Call);
+        let start = Start::ToolUse { tool_use_id, name };
+        frames.extend(event("contentBlockStart", &ContentBlockStart { content_block_index: self.index, start }));
+        frames.into()
+    }
+
+    fn close(&mut self) -> Vec<u8> {
+        if self.open.take().is_none() {
+            return Vec::new();
         }
+        let stop = ContentBlockStop { content_block_index: self.index };
+        self.index += 1;
+        event("contentBlockStop", &stop)
+    }
+
+    fn ending(&mut self, finished: &Finished) -> Bytes {
+        let mut frames = self.close();
         frames.extend(event("messageStop", &MessageStop { stop_reason: stop_reason(&finished.reason) }));
         let metrics = Metrics { latency_ms: finished.latency_ms };
         frames.extend(event("metadata", &Metadata { usage: usage(&finished.usage), metrics }));

@@ -1,12 +1,13 @@
 //! Converse, from JSON to the canonical request and from events to bytes.
 
 use super::*;
+use crate::api::answer::Block;
 use crate::api::openai::tests::all_kinds;
 use crate::error::Limit;
-use crate::inference::{Event, Finished, Usage};
+use crate::inference::{Event, Finish, Finished, ToolStep, Usage};
 use aws_smithy_eventstream::frame::read_message_from;
 use bytes::{Buf, Bytes};
-use cluster_protocol::{Counts, FinishReason, Path as WorkerPath, PrefillPath, Timings, limits};
+use cluster_protocol::{Counts, Path as WorkerPath, PrefillPath, Timings, limits};
 use http_body_util::BodyExt;
 use serde_json::{Value, json as value};
 use std::time::Duration;
@@ -21,7 +22,7 @@ fn text(text: &str) -> Event {
     Event::Text { text: text.into(), counts: Counts { input_tokens: 9, output_tokens: 1 } }
 }
 
-fn finished(reason: FinishReason) -> Finished {
+fn finished(reason: Finish) -> Finished {
     let prefill = PrefillPath::Remote { prefill_id: "p1".into(), kv_bytes: 1, chunks: 1 };
     let path = WorkerPath { engine: "llama".into(), decode: "d1".into(), prefill };
     let usage = Usage { input_tokens: 7, cache_read_tokens: 2, output_tokens: 4, ..Usage::default() };
@@ -90,13 +91,110 @@ fn top_k_is_read_where_novas_documentation_puts_it() {
     assert_eq!(top_k(value!({"inferenceConfig": null, "reasoningConfig": null})), None);
 }
 
+fn tool(name: &str) -> Value {
+    value!({"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}})
+}
+
+fn called(id: &str, input: &Value) -> Value {
+    value!({"role": "assistant", "content": [{"toolUse": {"toolUseId": id, "name": "a", "input": input}}]})
+}
+
+#[test]
+fn tools_calls_and_results_become_canonical_and_schemas_keep_their_order() {
+    let body = r#"{
+        "toolConfig": {
+            "tools": [
+                {"toolSpec": {"name": "get_weather", "description": "Weather.", "strict": true, "inputSchema": {
+                    "json": {"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "number"}}}}}},
+                {"toolSpec": {"name": "bare", "inputSchema": {}}}
+            ],
+            "toolChoice": {"any": {}}
+        },
+        "outputConfig": {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": {
+            "name": "n", "schema": "{\"type\": \"object\", \"properties\": {\"b\": {}, \"a\": {}}}"}}}},
+        "messages": [
+            {"role": "user", "content": [{"text": "Weather?"}]},
+            {"role": "assistant", "content": [
+                {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "s"}}},
+                {"text": "Looking."},
+                {"toolUse": {"toolUseId": "tooluse_1", "name": "get_weather", "input": {"z": 1, "a": [ ]}}},
+                {"toolUse": {"toolUseId": "tooluse_2", "name": "bare", "input": {}}}
+            ]},
+            {"role": "user", "content": [
+                {"text": "Go on."},
+                {"toolResult": {"toolUseId": "tooluse_2", "content": [{"json": {"b": 1, "a": 2}}, {"text": "and"}]}},
+                {"toolResult": {"toolUseId": "tooluse_1", "content": [{"text": "no"}], "status": "error"}}
+            ]}
+        ]
+    }"#;
+    let wire: ConverseRequest = json::parse(body.as_bytes()).unwrap();
+    let id = RequestId::parse("req_0198c0de").unwrap();
+    insta::assert_debug_snapshot!(translate::request(id, "m".into(), wire, false).unwrap());
+}
+
+#[test]
+fn a_tool_is_chosen_by_its_name() {
+    let config = value!({"tools": [tool("a")], "toolChoice": {"tool": {"name": "a"}}});
+    let body = value!({"messages": [{"role": "user", "content": [{"text": "Hi"}]}], "toolConfig": config});
+    assert_eq!(translated(&body).unwrap().tools.choice, inference::ToolChoice::Named("a".into()));
+}
+
+/// Reasoning, text, a whole call, more text, and a call that was cut.
+fn with_calls() -> Vec<Event> {
+    let counts = Counts { input_tokens: 9, output_tokens: 1 };
+    let begin =
+        |index, name: &str| Event::Tool(ToolStep::Begin { index, id: format!("call_0_{index}"), name: name.into() });
+    let json = |index, json: &str| Event::Tool(ToolStep::Arguments { index, json: json.into() });
+    vec![
+        Event::Reasoning { text: "Let me ".into(), counts },
+        Event::Reasoning { text: "see.".into(), counts },
+        text("Looking."),
+        begin(0, "get_weather"),
+        json(0, "{\"city\": "),
+        json(0, "\"Oslo\"}"),
+        Event::Tool(ToolStep::End { index: 0, complete: true }),
+        text("Also."),
+        begin(1, "other"),
+        json(1, "{\"a"),
+        Event::Tool(ToolStep::End { index: 1, complete: false }),
+    ]
+}
+
+#[tokio::test]
+async fn calls_and_reasoning_come_whole() {
+    let mut events = with_calls();
+    events.push(Event::Finished(Box::new(finished(Finish::ToolCalls))));
+    let (blocks, finished) = answer::collect(&mut Reader::from_events(events)).await.unwrap();
+    insta::assert_json_snapshot!(translate::response(blocks, &finished));
+}
+
+#[tokio::test]
+async fn calls_and_reasoning_are_streamed_in_blocks_of_their_own() {
+    let mut events = with_calls();
+    events.push(Event::Finished(Box::new(finished(Finish::ToolCalls))));
+    let lines = frames(streamed(events).await);
+    assert_eq!(lines.matches("contentBlockStart").count(), 2, "only calls have one");
+    insta::assert_snapshot!(lines);
+}
+
 #[test]
 fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
     let content = |block: Value| value!({"messages": [{"role": "user", "content": [block]}]});
     let members = [
         value!({"toolConfig": {"tools": []}}),
+        value!({"toolConfig": {}}),
+        value!({"toolConfig": {"tools": [{"cachePoint": {"type": "default"}}]}}),
+        value!({"toolConfig": {"tools": [{"toolSpec": {"name": "a"}}]}}),
+        value!({"toolConfig": {"tools": [{"toolSpec": {"name": "a b", "inputSchema": {}}}]}}),
+        value!({"toolConfig": {"tools": [{"toolSpec": {"name": "a", "inputSchema": {"json": 1}}}]}}),
+        value!({"toolConfig": {"tools": [tool("a"), tool("a")]}}),
+        value!({"toolConfig": {"tools": [tool("a")], "toolChoice": {"tool": {"name": "b"}}}}),
+        value!({"toolConfig": {"tools": [tool("a")], "toolChoice": {"none": {}}}}),
+        value!({"toolConfig": {"tools": [tool("a")], "toolChoice": {"any": {}, "auto": {}}}}),
         value!({"guardrailConfig": {}}),
         value!({"outputConfig": {"textFormat": {"type": "json_schema"}}}),
+        value!({"outputConfig": {"textFormat": {"type": "regex"}}}),
+        value!({"outputConfig": {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": "{"}}}}}),
         value!({"inferenceConfig": {"maxTokens": 0}}),
         value!({"inferenceConfig": {"maxTokens": -1}}),
         value!({"inferenceConfig": {"temperature": 1.1}}),
@@ -121,6 +219,14 @@ fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
         content(value!({"text": "a", "image": {}})),
         content(value!({"image": {"format": "png"}})),
         content(value!({"toolResult": {}})),
+        content(value!({"toolResult": {"toolUseId": "1", "content": [{"text": "a"}]}})),
+        content(value!({"toolUse": {"toolUseId": "1", "name": "a", "input": {}}})),
+        content(value!({"reasoningContent": {"reasoningText": {"text": "a"}}})),
+        value!({"messages": [called("1", &value!({}))]}),
+        value!({"messages": [called("1", &value!([]))]}),
+        value!({"messages": [called("a/b", &value!({}))]}),
+        value!({"messages": [called("1", &value!({})), {"role": "user", "content": [{"text": "Hi"}]}]}),
+        value!({"messages": [{"role": "assistant", "content": [{"reasoningContent": {"redactedContent": "eA=="}}]}]}),
         content(value!({"cachePoint": {"type": "default"}})),
     ];
     let mut refusals = String::new();
@@ -153,13 +259,13 @@ fn more_stop_sequences_than_workers_take_are_the_callers_error() {
 
 #[test]
 fn a_whole_answer_is_a_converse_response() {
-    let stop = FinishReason::StopSequence { text: "a".into() };
-    insta::assert_json_snapshot!(translate::response("Hello!".into(), &finished(stop)));
+    let stop = Finish::StopSequence { text: "a".into() };
+    insta::assert_json_snapshot!(translate::response(vec![Block::Text("Hello!".into())], &finished(stop)));
 }
 
 #[test]
 fn an_empty_answer_can_be_sent_back_and_says_nothing() {
-    let empty = value!(translate::response(String::new(), &finished(FinishReason::EndOfTurn)));
+    let empty = value!(translate::response(vec![], &finished(Finish::EndOfTurn)));
     let empty = &empty["output"]["message"];
     assert_eq!(empty["content"], value!([]));
 
@@ -177,14 +283,17 @@ fn an_empty_answer_can_be_sent_back_and_says_nothing() {
 #[test]
 fn every_end_has_its_stop_reason() {
     let reasons = [
-        FinishReason::EndOfTurn,
-        FinishReason::StopSequence { text: "a".into() },
-        FinishReason::MaxTokens,
-        FinishReason::ContextFull,
-        FinishReason::Stopped,
+        Finish::EndOfTurn,
+        Finish::StopSequence { text: "a".into() },
+        Finish::MaxTokens,
+        Finish::ContextFull,
+        Finish::Stopped,
+        Finish::ToolCalls,
+        Finish::MalformedToolCall,
     ];
     let words: Vec<Value> = reasons.iter().map(|reason| value!(translate::stop_reason(reason))).collect();
-    assert_eq!(words, ["end_turn", "stop_sequence", "max_tokens", "model_context_window_exceeded", "max_tokens"]);
+    let expected = ["end_turn", "stop_sequence", "max_tokens", "model_context_window_exceeded", "max_tokens"];
+    assert_eq!(words, [expected.as_slice(), &["tool_use", "malformed_tool_use"]].concat());
 }
 
 #[test]
@@ -202,7 +311,7 @@ fn a_frame_is_byte_for_byte_what_was_seen_on_the_wire() {
 
 #[tokio::test]
 async fn a_stream_is_start_deltas_block_end_stop_and_metadata() {
-    let events = vec![text("Hel"), text("lo \u{1F600}"), Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))];
+    let events = vec![text("Hel"), text("lo \u{1F600}"), Event::Finished(Box::new(finished(Finish::EndOfTurn)))];
     let lines = frames(streamed(events).await);
     assert!(!lines.contains("contentBlockStart"));
     insta::assert_snapshot!(lines);
@@ -210,7 +319,7 @@ async fn a_stream_is_start_deltas_block_end_stop_and_metadata() {
 
 #[tokio::test]
 async fn each_event_is_sent_by_itself() {
-    let events = vec![text("a"), text("b"), Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))];
+    let events = vec![text("a"), text("b"), Event::Finished(Box::new(finished(Finish::EndOfTurn)))];
     let mut encoder = stream::Encoder::default();
     let opening = encoder.opening();
     let mut body = answer::stream(Reader::from_events(events), opening, move |event| encoder.encode(event));
@@ -225,7 +334,7 @@ async fn each_event_is_sent_by_itself() {
 
 #[tokio::test]
 async fn an_empty_answer_has_no_block() {
-    let lines = frames(streamed(vec![Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))]).await);
+    let lines = frames(streamed(vec![Event::Finished(Box::new(finished(Finish::EndOfTurn)))]).await);
     assert!(!lines.contains("contentBlock") && lines.contains("messageStop"), "{lines}");
 }
 

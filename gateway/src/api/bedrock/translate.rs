@@ -1,14 +1,19 @@
 //! Between Bedrock's Converse and the canonical request and answer. Pure.
 
+use super::tools;
 use super::wire::{
     AdditionalFields, ConverseMessage, ConverseRequest, ConverseResponse, InferenceConfig, Metrics, Output,
-    OutputMessage, StopReason, TextBlock, TokenUsage, Union,
+    OutputBlock, OutputMessage, ReasoningContent, ReasoningText, StopReason, TokenUsage, ToolUse, Union,
 };
+use crate::api::answer::{Block, WholeCall};
+use crate::api::json;
 use crate::error::{Error, Result};
 use crate::id::RequestId;
-use crate::inference::{Content, Dialect, Finished, Message, Request, Role, Sampling, Usage};
-use cluster_protocol::{FinishReason as Reason, limits};
+use crate::inference::tools::CallBook;
+use crate::inference::{Content, Dialect, Finish, Finished, Message, Request, Role, Sampling, Usage};
+use cluster_protocol::limits;
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// What Bedrock says about a model id that it doesn't know.
 pub const INVALID_MODEL: &str = "The provided model identifier is invalid.";
@@ -25,14 +30,20 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
     let system = wire.system.unwrap_or_default();
     let mut messages = Vec::with_capacity(wire.messages.len() + 1);
     if !system.is_empty() {
-        let content = texts("system", system)?;
+        let content = system.into_iter().enumerate();
+        let content = content.map(|(index, block)| system_text(&format!("system[{index}]"), block));
+        let content = content.collect::<Result<_>>()?;
         messages.push(Message { role: Role::System, content });
     }
+    let mut book = CallBook::default();
     for (at, turn) in wire.messages.into_iter().enumerate() {
         if !is_empty_answer(&turn) {
-            messages.push(message(at, turn)?);
+            messages.extend(turns(at, turn, &mut book)?);
         }
     }
+    book.turn("messages")?;
+    let tools = wire.tool_config.map(tools::tools).transpose()?.unwrap_or_default();
+    let answer = tools::answer_form(wire.output_config.and_then(|config| config.text_format))?;
     let config = wire.inference_config.unwrap_or_default();
     let top_k = top_k(wire.additional_model_request_fields.unwrap_or_default())?;
     Ok(Request {
@@ -40,6 +51,8 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
         dialect: Dialect::BedrockConverse,
         model,
         messages,
+        tools,
+        answer,
         sampling: sampling(&config, top_k)?,
         max_tokens: max_tokens(config.max_tokens)?,
         stop: stop(config.stop_sequences.unwrap_or_default())?,
@@ -49,13 +62,8 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
 
 /// Refuses by name what would change the answer: ignoring it would answer another question.
 fn refuse_what_is_not_offered(wire: &ConverseRequest) -> Result<()> {
-    let asked = [
-        ("toolConfig", wire.tool_config.is_some()),
-        ("guardrailConfig", wire.guardrail_config.is_some()),
-        ("outputConfig.textFormat", wire.output_config.as_ref().is_some_and(|config| config.text_format.is_some())),
-    ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => Err(Error::invalid(*name, format!("`{name}` is not supported here yet."))),
+    match wire.guardrail_config {
+        Some(_) => Err(Error::invalid("guardrailConfig", "`guardrailConfig` is not supported here yet.")),
         None => Ok(()),
     }
 }
@@ -63,13 +71,14 @@ fn refuse_what_is_not_offered(wire: &ConverseRequest) -> Result<()> {
 /// A model may end its turn at once, and callers send such answers back as part of the conversation: they say nothing.
 fn is_empty_answer(turn: &ConverseMessage) -> bool {
     let is_empty = |block: &Union| {
-        let mut members = block.iter().filter(|(_, value)| !value.is_null());
-        members.next().is_some_and(|(name, value)| name == "text" && value == "") && members.next().is_none()
+        let mut members = block.iter().filter(|(_, value)| !is_null(value));
+        members.next().is_some_and(|(name, value)| name == "text" && value.get() == "\"\"") && members.next().is_none()
     };
     turn.role == "assistant" && turn.content.iter().all(is_empty)
 }
 
-fn message(at: usize, turn: ConverseMessage) -> Result<Message> {
+/// A user's turn becomes two where it holds results and words: the results come first, since they answer the turn before.
+fn turns(at: usize, turn: ConverseMessage, book: &mut CallBook) -> Result<Vec<Message>> {
     let role = match turn.role.as_str() {
         "user" => Role::User,
         "assistant" => Role::Assistant,
@@ -84,29 +93,63 @@ fn message(at: usize, turn: ConverseMessage) -> Result<Message> {
     if turn.content.is_empty() {
         return Err(Error::invalid(&*param, format!("`{param}` must hold at least one block.")));
     }
-    Ok(Message { role, content: texts(&param, turn.content)? })
+    let mut blocks = Vec::with_capacity(turn.content.len());
+    for (index, block) in turn.content.into_iter().enumerate() {
+        let param = format!("{param}[{index}]");
+        let (name, value) = only_member(&param, block)?;
+        blocks.push((param, name, value));
+    }
+    let (results, rest): (Vec<_>, Vec<_>) =
+        blocks.into_iter().partition(|(_, name, _)| role == Role::User && name == "toolResult");
+    let mut turns = Vec::with_capacity(2);
+    if !results.is_empty() {
+        let result = |(param, _, value): (String, String, Box<RawValue>)| tools::result(&param, &value, book);
+        let content = results.into_iter().map(result).map(|result| result.map(Content::ToolResult));
+        turns.push(Message { role: Role::Tool, content: content.collect::<Result<_>>()? });
+    }
+    book.turn(&format!("messages[{at}]"))?;
+    if !rest.is_empty() {
+        let block = |(param, name, value): (String, String, Box<RawValue>)| match (name.as_str(), role) {
+            ("toolUse", Role::Assistant) => tools::call(&param, &value, book).map(Content::ToolCall),
+            ("reasoningContent", Role::Assistant) => tools::reasoning(&param, &value).map(Content::Reasoning),
+            _ => text(&param, &name, &value).map(Content::Text),
+        };
+        let content = rest.into_iter().map(block).collect::<Result<_>>()?;
+        turns.push(Message { role, content });
+    }
+    Ok(turns)
 }
 
-fn texts(param: &str, blocks: Vec<Union>) -> Result<Vec<Content>> {
-    blocks.into_iter().enumerate().map(|(index, block)| text(&format!("{param}[{index}]"), block)).collect()
+fn system_text(param: &str, block: Union) -> Result<Content> {
+    let (name, value) = only_member(param, block)?;
+    text(param, &name, &value).map(Content::Text)
+}
+
+/// Of a union.
+pub(super) fn only_member(param: &str, union: Union) -> Result<(String, Box<RawValue>)> {
+    let mut members = union.into_iter().filter(|(_, value)| !is_null(value));
+    match (members.next(), members.next()) {
+        (Some(member), None) => Ok(member),
+        _ => Err(Error::invalid(param, format!("`{param}` must have exactly one member."))),
+    }
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
 }
 
 /// The text of a block; every other member of the union is refused by its name.
-fn text(param: &str, block: Union) -> Result<Content> {
-    let mut members = block.into_iter().filter(|(_, value)| !value.is_null());
-    let (Some((name, value)), None) = (members.next(), members.next()) else {
-        return Err(Error::invalid(param, format!("`{param}` must have exactly one member.")));
-    };
-    match (name.as_str(), value) {
-        ("text", Value::String(text)) if text.is_empty() => {
+fn text(param: &str, name: &str, value: &RawValue) -> Result<String> {
+    if name != "text" {
+        let text = format!("`{param}`: blocks of kind `{name}` are not supported here.");
+        return Err(Error::invalid(format!("{param}.{name}"), text));
+    }
+    match json::member::<Value>(&format!("{param}.text"), value)? {
+        Value::String(text) if text.is_empty() => {
             Err(Error::invalid(param, format!("The text of `{param}` is blank.")))
         }
-        ("text", Value::String(text)) => Ok(Content::Text(text)),
-        ("text", _) => Err(Error::invalid(param, format!("`{param}.text` must be a string."))),
-        (other, _) => {
-            let text = format!("`{param}`: blocks of kind `{other}` are not supported here yet; use `text`.");
-            Err(Error::invalid(format!("{param}.{other}"), text))
-        }
+        Value::String(text) => Ok(text),
+        _ => Err(Error::invalid(param, format!("`{param}.text` must be a string."))),
     }
 }
 
@@ -178,9 +221,15 @@ fn stop(sequences: Vec<String>) -> Result<Vec<String>> {
 }
 
 /// A whole answer. An empty one has no block: a blank text is refused when the caller sends it back.
-pub fn response(text: String, finished: &Finished) -> ConverseResponse {
-    let content = if text.is_empty() { vec![] } else { vec![TextBlock { text }] };
-    let message = OutputMessage { role: "assistant", content };
+pub fn response(blocks: Vec<Block>, finished: &Finished) -> ConverseResponse {
+    let block = |block| match block {
+        Block::Text(text) => OutputBlock::Text(text),
+        Block::Reasoning(text) => {
+            OutputBlock::ReasoningContent(ReasoningContent { reasoning_text: ReasoningText { text } })
+        }
+        Block::ToolCall(call) => OutputBlock::ToolUse(tool_use(call)),
+    };
+    let message = OutputMessage { role: "assistant", content: blocks.into_iter().map(block).collect() };
     ConverseResponse {
         output: Output { message },
         stop_reason: stop_reason(&finished.reason),
@@ -189,13 +238,22 @@ pub fn response(text: String, finished: &Finished) -> ConverseResponse {
     }
 }
 
+fn tool_use(call: WholeCall) -> ToolUse {
+    let input = RawValue::from_string(call.arguments.clone()).ok().filter(|_| call.complete);
+    // What is no JSON can still be a string of it, so nothing is lost; to write a string can't fail.
+    let input = input.or_else(|| to_raw_value(&call.arguments).ok()).unwrap_or_default();
+    ToolUse { tool_use_id: call.id, name: call.name, input }
+}
+
 /// In Bedrock's words; it has none for a shutdown, and `max_tokens` is its word for an answer cut short.
-pub fn stop_reason(reason: &Reason) -> StopReason {
+pub fn stop_reason(reason: &Finish) -> StopReason {
     match reason {
-        Reason::EndOfTurn => StopReason::EndTurn,
-        Reason::StopSequence { .. } => StopReason::StopSequence,
-        Reason::MaxTokens | Reason::Stopped => StopReason::MaxTokens,
-        Reason::ContextFull => StopReason::ModelContextWindowExceeded,
+        Finish::EndOfTurn => StopReason::EndTurn,
+        Finish::ToolCalls => StopReason::ToolUse,
+        Finish::MalformedToolCall => StopReason::MalformedToolUse,
+        Finish::StopSequence { .. } => StopReason::StopSequence,
+        Finish::MaxTokens | Finish::Stopped => StopReason::MaxTokens,
+        Finish::ContextFull => StopReason::ModelContextWindowExceeded,
     }
 }
 

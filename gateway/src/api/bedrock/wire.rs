@@ -2,10 +2,13 @@
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// A union: exactly one member, whose name says what it is.
-pub type Union = serde_json::Map<String, serde_json::Value>;
+/// A union: exactly one member, whose name says what it is. Its JSON is kept as it came: the order of a schema's
+/// properties is part of what its author says.
+pub type Union = BTreeMap<String, Box<RawValue>>;
 
 /// A request. Members that are not listed are ignored, as Bedrock does.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -29,14 +32,12 @@ pub struct ConverseRequest {
     /// Only `top_k` and `inferenceConfig.topK` are read; `reasoningConfig` is not offered yet.
     #[schema(value_type = Option<Object>)]
     pub additional_model_request_fields: Option<AdditionalFields>,
-    /// Not offered yet.
-    #[schema(value_type = Option<Object>)]
-    pub tool_config: Option<IgnoredAny>,
+    /// What the model may call.
+    pub tool_config: Option<ToolConfig>,
     /// Not offered yet.
     #[schema(value_type = Option<Object>)]
     pub guardrail_config: Option<IgnoredAny>,
-    /// `textFormat` is not offered yet.
-    #[schema(value_type = Option<Object>)]
+    /// The form of the answer's text.
     pub output_config: Option<OutputConfig>,
 }
 
@@ -46,9 +47,82 @@ pub struct ConverseMessage {
     /// `user`, `assistant` or `system`.
     #[schema(pattern = "^(user|assistant|system)$")]
     pub role: String,
-    /// Only `text` blocks are offered.
-    #[schema(value_type = Vec<TextBlock>)]
+    /// `text`; of the assistant also `toolUse` and `reasoningContent`; of the user also `toolResult`.
+    #[schema(value_type = Vec<Object>)]
     pub content: Vec<Union>,
+}
+
+/// What the model may call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolConfig {
+    /// Only `toolSpec` is offered; at most 128, their names all different.
+    #[schema(value_type = Vec<Object>, min_items = 1, max_items = 128)]
+    pub tools: Vec<Union>,
+    /// `auto`, `any`, or `tool` with a name.
+    #[schema(value_type = Option<Object>)]
+    pub tool_choice: Option<Union>,
+}
+
+/// A tool that the caller can run.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolSpec {
+    /// `[a-zA-Z0-9_-]{1,64}`
+    pub name: String,
+    /// For the model.
+    pub description: Option<String>,
+    /// JSON schema of its input.
+    pub input_schema: InputSchema,
+    /// Whether input must fit the schema exactly.
+    pub strict: Option<bool>,
+}
+
+/// JSON schema of a tool's input.
+#[derive(Debug, Deserialize)]
+pub struct InputSchema {
+    /// An object's.
+    pub json: Option<Box<RawValue>>,
+}
+
+/// Which tool must be called.
+#[derive(Debug, Deserialize)]
+pub struct NamedTool {
+    /// In the list.
+    pub name: String,
+}
+
+/// A call that the assistant made, as it is sent back.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolUseSent {
+    /// Ties the result to it.
+    pub tool_use_id: String,
+    /// Which tool.
+    pub name: String,
+    /// An object.
+    pub input: Box<RawValue>,
+}
+
+/// What a call gave.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolResultSent {
+    /// The call's.
+    pub tool_use_id: String,
+    /// `text` and `json` blocks.
+    #[serde(default)]
+    pub content: Vec<Union>,
+    /// `success` or `error`.
+    pub status: Option<String>,
+}
+
+/// What the assistant thought, as it is sent back.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasoningSent {
+    /// Only this form is offered.
+    pub reasoning_text: Option<ReasoningText>,
 }
 
 /// How to generate.
@@ -94,11 +168,37 @@ pub struct AdditionalInferenceConfig {
 }
 
 /// How the answer shall look.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputConfig {
     /// Structured output.
-    pub text_format: Option<IgnoredAny>,
+    pub text_format: Option<TextFormat>,
+}
+
+/// Structured output.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct TextFormat {
+    /// `json_schema`
+    #[serde(rename = "type")]
+    #[schema(pattern = "^json_schema$")]
+    pub kind: String,
+    /// What it must fit.
+    pub structure: Option<TextStructure>,
+}
+
+/// What an answer must fit.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TextStructure {
+    /// A JSON schema.
+    pub json_schema: Option<TextSchema>,
+}
+
+/// A JSON schema.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct TextSchema {
+    /// As text.
+    pub schema: String,
 }
 
 /// A block of text.
@@ -140,8 +240,48 @@ pub struct Output {
 pub struct OutputMessage {
     /// `assistant`
     pub role: &'static str,
-    /// One block; none when the model ended its turn at once.
-    pub content: Vec<TextBlock>,
+    /// Its blocks in order; none when the model ended its turn at once.
+    pub content: Vec<OutputBlock>,
+}
+
+/// A part of an answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum OutputBlock {
+    /// For people.
+    Text(String),
+    /// A call.
+    ToolUse(ToolUse),
+    /// What the model thought.
+    ReasoningContent(ReasoningContent),
+}
+
+/// A call.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolUse {
+    /// Ties the result to it.
+    pub tool_use_id: String,
+    /// Which tool.
+    pub name: String,
+    /// An object. Where the answer was cut, the beginning of its JSON, as a string.
+    #[schema(value_type = Value)]
+    pub input: Box<RawValue>,
+}
+
+/// What the model thought.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReasoningContent {
+    /// In words.
+    pub reasoning_text: ReasoningText,
+}
+
+/// Reasoning in words.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReasoningText {
+    /// The words.
+    pub text: String,
 }
 
 /// Why an answer ended.
@@ -156,6 +296,10 @@ pub enum StopReason {
     MaxTokens,
     /// Prompt and answer fill the context.
     ModelContextWindowExceeded,
+    /// The model waits for results of its calls.
+    ToolUse,
+    /// The model made a call whose input is no JSON object.
+    MalformedToolUse,
 }
 
 /// Tokens of a request.
@@ -194,7 +338,7 @@ pub struct ErrorBody {
 
 /// The payloads of a streamed answer's events.
 pub mod event {
-    use super::{Metrics, StopReason, TextBlock, TokenUsage};
+    use super::{Metrics, StopReason, TokenUsage};
     use serde::Serialize;
 
     /// `messageStart`
@@ -211,7 +355,49 @@ pub mod event {
         /// Which block.
         pub content_block_index: u32,
         /// What is new in it.
-        pub delta: TextBlock,
+        pub delta: Delta,
+    }
+
+    /// What is new in a block.
+    #[derive(Debug, Serialize)]
+    #[serde(rename_all = "camelCase")]
+    pub enum Delta {
+        /// More text.
+        Text(String),
+        /// More of a call.
+        ToolUse {
+            /// More of its input's JSON.
+            input: String,
+        },
+        /// More of what the model thinks.
+        ReasoningContent {
+            /// The words.
+            text: String,
+        },
+    }
+
+    /// `contentBlockStart`; only calls have one.
+    #[derive(Debug, Serialize)]
+    #[serde(rename_all = "camelCase")]
+    pub struct ContentBlockStart {
+        /// Which block.
+        pub content_block_index: u32,
+        /// What begins.
+        pub start: Start,
+    }
+
+    /// What begins.
+    #[derive(Debug, Serialize)]
+    #[serde(rename_all = "camelCase")]
+    pub enum Start {
+        /// A call.
+        #[serde(rename_all = "camelCase")]
+        ToolUse {
+            /// Ties the result to it.
+            tool_use_id: String,
+            /// Which tool.
+            name: String,
+        },
     }
 
     /// `contentBlockStop`

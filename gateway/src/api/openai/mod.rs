@@ -4,6 +4,7 @@ pub mod error;
 pub mod models;
 pub mod refusals;
 pub mod stream;
+mod tools;
 pub mod translate;
 pub mod wire;
 
@@ -42,6 +43,21 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
             "stream": true, "stream_options": { "include_usage": true },
             "messages": [{ "role": "user", "content": [{ "type": "text", "text": "What is gravity?" }] }],
         }))),
+        ("tools" = (summary = "A tool, and what it gave", value = json!({
+            "model": "huggingface.smollm2-135m-instruct", "max_completion_tokens": 64, "tool_choice": "auto",
+            "tools": [{ "type": "function", "function": {
+                "name": "get_weather", "description": "The weather in a city.",
+                "parameters": { "type": "object", "properties": { "city": { "type": "string" } }, "required": ["city"] },
+            } }],
+            "messages": [
+                { "role": "user", "content": "Do I need an umbrella in Oslo?" },
+                { "role": "assistant", "content": null, "tool_calls": [{
+                    "id": "call_1", "type": "function",
+                    "function": { "name": "get_weather", "arguments": "{\"city\":\"Oslo\"}" },
+                }] },
+                { "role": "tool", "tool_call_id": "call_1", "content": "Rain, 9 °C" },
+            ],
+        }))),
     )),
     responses(
         (status = 200, description = "The answer; with `stream` a sequence of `chat.completion.chunk` events ended by `[DONE]`",
@@ -72,8 +88,8 @@ pub async fn chat_completions(
         let body = answer::stream(reader, opening, move |event| encoder.encode(event));
         (stream_headers(), body).into_response()
     } else {
-        let (text, finished) = answer::collect(&mut reader).await?;
-        Json(reply.completion(text, &finished)).into_response()
+        let (blocks, finished) = answer::collect(&mut reader).await?;
+        Json(reply.completion(blocks, &finished)).into_response()
     };
     answer::name_the_answerer(response.headers_mut(), &started);
     let processing_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -1,10 +1,10 @@
 //! Server-sent events of a streamed chat completion: a piece with the role, pieces of text, a piece with the finish
-//! reason, the usage when asked for, `[DONE]`. A failure is one `error` event and no `[DONE]`.
+//! reason, the usage when asked for, `[DONE]`. Calls come in pieces of their own, each piece of one call. A failure is one `error` event and no `[DONE]`.
 
 use super::error;
 use super::translate::{Reply, finish_reason};
-use super::wire::{ChatChunk, Delta};
-use crate::inference::Event;
+use super::wire::{CallDelta, ChatChunk, Delta, FunctionDelta};
+use crate::inference::{Event, ToolStep};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -25,17 +25,26 @@ impl Encoder {
 
     /// What comes first.
     pub fn opening(&mut self) -> Bytes {
-        let delta = Delta { role: Some("assistant"), content: Some(String::new()) };
+        let delta = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
         self.data(self.reply.chunk(delta, None)).into()
     }
 
-    /// An event's frames; `Started` has none.
+    /// An event's frames; `Started` and a call's end have none.
     pub fn encode(&mut self, event: Event) -> Bytes {
         match event {
             Event::Started(_) => Bytes::new(),
             Event::Text { text, .. } => {
-                self.data(self.reply.chunk(Delta { role: None, content: Some(text) }, None)).into()
+                self.data(self.reply.chunk(Delta { content: Some(text), ..Delta::default() }, None)).into()
             }
+            Event::Reasoning { text, .. } => {
+                self.data(self.reply.chunk(Delta { reasoning_content: Some(text), ..Delta::default() }, None)).into()
+            }
+            Event::Tool(step) => match call(step) {
+                Some(call) => {
+                    self.data(self.reply.chunk(Delta { tool_calls: Some([call]), ..Delta::default() }, None)).into()
+                }
+                None => Bytes::new(),
+            },
             Event::Finished(finished) => {
                 let finish = finish_reason(&finished.reason);
                 let mut frames = self.data(self.reply.chunk(Delta::default(), Some(finish)));
@@ -53,6 +62,19 @@ impl Encoder {
     fn data(&self, mut chunk: ChatChunk) -> String {
         chunk.usage = self.include_usage.then_some(None);
         frame(&chunk)
+    }
+}
+
+fn call(step: ToolStep) -> Option<CallDelta> {
+    match step {
+        ToolStep::Begin { index, id, name } => {
+            let function = FunctionDelta { name: Some(name), arguments: String::new() };
+            Some(CallDelta { index, id: Some(id), kind: Some("function"), function })
+        }
+        ToolStep::Arguments { index, json } => {
+            Some(CallDelta { index, id: None, kind: None, function: FunctionDelta { name: None, arguments: json } })
+        }
+        ToolStep::End { .. } => None,
     }
 }
 

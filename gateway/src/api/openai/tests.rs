@@ -1,10 +1,11 @@
 //! Chat completions, from JSON to the canonical request and from events to bytes.
 
 use super::*;
+use crate::api::answer::Block;
 use crate::catalog::Deprecation;
 use crate::error::{AuthFailure, Error, ErrorKind, Limit};
-use crate::inference::{Event, Finished, Reader, Started, Usage};
-use cluster_protocol::{Counts, FinishReason, LocalReason, Path, PrefillPath, Timings, limits};
+use crate::inference::{Event, Finish, Finished, Reader, Started, ToolStep, Usage};
+use cluster_protocol::{Counts, LocalReason, Path, PrefillPath, Timings, limits};
 use http_body_util::BodyExt;
 use serde_json::{Value, json as value};
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn text(text: &str) -> Event {
     Event::Text { text: text.into(), counts: Counts { input_tokens: 9, output_tokens: 1 } }
 }
 
-fn finished(reason: FinishReason) -> Finished {
+fn finished(reason: Finish) -> Finished {
     let path = Path {
         engine: "sim".into(),
         decode: "d1".into(),
@@ -92,14 +93,122 @@ fn an_empty_answer_can_be_sent_back_and_says_nothing() {
     }
 }
 
+fn tool(name: &str) -> Value {
+    value!({"type": "function", "function": {"name": name}})
+}
+
+fn made(id: &str, arguments: &str) -> Value {
+    value!({"id": id, "type": "function", "function": {"name": "a", "arguments": arguments}})
+}
+
+#[test]
+fn tools_calls_and_results_become_canonical_and_schemas_keep_their_order() {
+    let body = r#"{
+        "model": "m",
+        "tools": [
+            {"type": "function", "function": {"name": "get_weather", "description": "Weather.", "strict": true,
+                "parameters": {"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "number"}}}}},
+            {"type": "function", "function": {"name": "untyped", "parameters": {"properties": {}}}},
+            {"type": "function", "function": {"name": "bare", "parameters": null}}
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "bare"}}, "parallel_tool_calls": false,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true,
+            "schema": {"type": "object", "properties": {"b": {}, "a": {}}}}},
+        "messages": [
+            {"role": "user", "content": "Weather?"},
+            {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": "{\"z\": 1, \"a\": [ ]}"}},
+                {"id": "c2", "function": {"name": "bare", "arguments": ""}}
+            ]},
+            {"role": "tool", "tool_call_id": "c2", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": ""},
+            {"role": "user", "content": "And?"}
+        ]
+    }"#;
+    let wire: ChatRequest = json::parse(body.as_bytes()).unwrap();
+    insta::assert_debug_snapshot!(translate::request(id(), wire).unwrap());
+}
+
+#[test]
+fn choices_of_tools_and_forms_of_answers_are_read() {
+    let with = |member: Value| {
+        let mut body = value!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "tools": [tool("a")]});
+        body.as_object_mut().unwrap().extend(member.as_object().unwrap().clone());
+        translated(&body).unwrap()
+    };
+    use inference::{AnswerForm, ToolChoice};
+    assert_eq!(with(value!({})).tools.choice, ToolChoice::Auto);
+    assert_eq!(with(value!({"tool_choice": null})).tools.choice, ToolChoice::Auto);
+    assert_eq!(with(value!({"tool_choice": "none"})).tools.choice, ToolChoice::None);
+    assert_eq!(with(value!({"tool_choice": "required"})).tools.choice, ToolChoice::Required);
+    assert_eq!(with(value!({"response_format": {"type": "json_object"}})).answer, AnswerForm::Json);
+    assert_eq!(with(value!({"response_format": {"type": "text"}})).answer, AnswerForm::Text);
+}
+
+/// Reasoning, text, a whole call and one that was cut.
+fn with_calls() -> Vec<Event> {
+    let counts = Counts { input_tokens: 9, output_tokens: 1 };
+    let begin =
+        |index, name: &str| Event::Tool(ToolStep::Begin { index, id: format!("call_0_{index}"), name: name.into() });
+    let json = |index, json: &str| Event::Tool(ToolStep::Arguments { index, json: json.into() });
+    vec![
+        Event::Reasoning { text: "Let me ".into(), counts },
+        Event::Reasoning { text: "see.".into(), counts },
+        text("Looking."),
+        begin(0, "get_weather"),
+        json(0, "{\"city\": "),
+        json(0, "\"Oslo\"}"),
+        Event::Tool(ToolStep::End { index: 0, complete: true }),
+        begin(1, "other"),
+        json(1, "{\"a"),
+        Event::Tool(ToolStep::End { index: 1, complete: false }),
+    ]
+}
+
+#[tokio::test]
+async fn calls_and_reasoning_come_whole() {
+    let mut events = with_calls();
+    events.push(Event::Finished(Box::new(finished(Finish::ToolCalls))));
+    let (blocks, finished) = answer::collect(&mut Reader::from_events(events)).await.unwrap();
+    insta::assert_json_snapshot!(reply().completion(blocks, &finished));
+}
+
+#[tokio::test]
+async fn an_answer_of_calls_alone_has_no_content() {
+    let mut events = with_calls().split_off(3);
+    events.push(Event::Finished(Box::new(finished(Finish::ToolCalls))));
+    let (blocks, finished) = answer::collect(&mut Reader::from_events(events)).await.unwrap();
+    let completion = value!(reply().completion(blocks, &finished));
+    let message = &completion["choices"][0]["message"];
+    assert_eq!((&message["content"], message.get("reasoning_content")), (&Value::Null, None));
+}
+
+#[tokio::test]
+async fn calls_and_reasoning_are_streamed_in_pieces() {
+    let mut events = with_calls();
+    events.push(Event::Finished(Box::new(finished(Finish::MalformedToolCall))));
+    insta::assert_snapshot!(streamed(false, events).await);
+}
+
 #[test]
 fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
     let image = value!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]);
     let members = [
         value!({"tools": [{"type": "function"}]}),
+        value!({"tools": [{"type": "web_search"}]}),
+        value!({"tools": [{"type": "function", "function": {"name": "a b"}}]}),
+        value!({"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}),
+        value!({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "string"}}}]}),
+        value!({"tools": [tool("a"), tool("a")]}),
         value!({"tool_choice": "required"}),
+        value!({"tool_choice": "some"}),
+        value!({"tool_choice": {"type": "allowed_tools"}, "tools": [tool("a")]}),
+        value!({"tool_choice": {"type": "function"}, "tools": [tool("a")]}),
+        value!({"tool_choice": {"type": "function", "function": {"name": "b"}}, "tools": [tool("a")]}),
         value!({"functions": [{}]}),
-        value!({"response_format": {"type": "json_object"}}),
+        value!({"response_format": {"type": "grammar"}}),
+        value!({"response_format": {"type": "json_schema"}}),
+        value!({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": 1}}}),
         value!({"logprobs": true}),
         value!({"top_logprobs": 2}),
         value!({"n": 2}),
@@ -131,6 +240,12 @@ fn what_is_not_offered_or_out_of_range_is_refused_by_name() {
         value!({"messages": [{"role": "user", "content": []}]}),
         value!({"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
         value!({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}),
+        value!({"messages": [{"role": "user", "content": "", "tool_calls": [made("1", "{}")]}]}),
+        value!({"messages": [{"role": "assistant", "tool_calls": [made("1", "{}")]}]}),
+        value!({"messages": [{"role": "assistant", "tool_calls": [made("1", "[]")]}]}),
+        value!({"messages": [{"role": "assistant", "tool_calls": [made("1", "{}"), made("1", "{}")]}]}),
+        value!({"messages": [{"role": "assistant", "tool_calls": [made("1", "{}")]}, {"role": "user", "content": "Hi"}]}),
+        value!({"messages": [{"role": "tool", "tool_call_id": "1", "content": "Hi"}]}),
         value!({"messages": image}),
     ];
     let mut refusals = String::new();
@@ -155,20 +270,19 @@ fn stop_texts_longer_than_workers_take_are_the_callers_error() {
 
 #[test]
 fn a_whole_answer_is_a_chat_completion() {
-    let completion = reply().completion("Hello!".into(), &finished(FinishReason::EndOfTurn));
+    let completion = reply().completion(vec![Block::Text("Hello!".into())], &finished(Finish::EndOfTurn));
     insta::assert_json_snapshot!(completion);
 }
 
 #[tokio::test]
 async fn a_stream_is_role_text_finish_and_done() {
-    let events =
-        vec![text("Hel"), text("lo \"\n\u{1F600}"), Event::Finished(Box::new(finished(FinishReason::MaxTokens)))];
+    let events = vec![text("Hel"), text("lo \"\n\u{1F600}"), Event::Finished(Box::new(finished(Finish::MaxTokens)))];
     insta::assert_snapshot!(streamed(false, events).await);
 }
 
 #[tokio::test]
 async fn usage_comes_in_a_chunk_of_its_own_when_asked_for() {
-    let events = vec![text("Hi"), Event::Finished(Box::new(finished(FinishReason::EndOfTurn)))];
+    let events = vec![text("Hi"), Event::Finished(Box::new(finished(Finish::EndOfTurn)))];
     insta::assert_snapshot!(streamed(true, events).await);
 }
 
@@ -196,11 +310,11 @@ async fn what_fails_before_the_first_token_is_no_answer() {
 
 #[tokio::test]
 async fn an_answer_read_whole_is_all_its_text_and_its_facts() {
-    let facts = finished(FinishReason::EndOfTurn);
+    let facts = finished(Finish::EndOfTurn);
     let events = vec![Event::Started(started()), text("a"), text("b"), Event::Finished(Box::new(facts.clone()))];
     let mut reader = Reader::from_events(events);
     assert_eq!(answer::begin(&mut reader).await.unwrap(), started());
-    assert_eq!(answer::collect(&mut reader).await.unwrap(), ("ab".to_owned(), facts));
+    assert_eq!(answer::collect(&mut reader).await.unwrap(), (vec![Block::Text("ab".into())], facts));
 }
 
 #[test]

@@ -1,16 +1,19 @@
 //! Between OpenAI's chat completions and the canonical request and answer. Pure.
 
+use super::tools;
 use super::wire::{
-    AnswerMessage, ChatChunk, ChatCompletion, ChatMessage, ChatRequest, Choice, ChunkChoice, CompletionTokensDetails,
-    ContentPart, Delta, FinishReason, PromptTokensDetails, Usage,
+    AnswerMessage, CallMade, ChatChunk, ChatCompletion, ChatMessage, ChatRequest, Choice, ChunkChoice,
+    CompletionTokensDetails, ContentPart, Delta, FinishReason, FunctionCalled, PromptTokensDetails, Usage,
 };
+use crate::api::answer::Block;
 use crate::api::json::TextOr;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::id::RequestId;
 use crate::inference;
-use crate::inference::{Content, Dialect, Finished, Message, Request, Role, Sampling, Started};
-use cluster_protocol::{FinishReason as Reason, limits};
+use crate::inference::tools::CallBook;
+use crate::inference::{Content, Dialect, Finish, Finished, Message, Request, Role, Sampling, Started};
+use cluster_protocol::limits;
 
 /// Most texts in `stop`.
 const MAX_STOP: usize = 4;
@@ -28,8 +31,9 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
     if wire.stream_options.is_some() && !stream {
         return Err(Error::invalid("stream_options", "`stream_options` is only allowed with `stream: true`."));
     }
-    let turns = wire.messages.into_iter().enumerate().filter(|(_, turn)| !is_empty_answer(turn));
-    let messages = turns.map(|(at, turn)| message(at, turn)).collect::<Result<_>>()?;
+    let tools = tools::tools(wire.tools, wire.tool_choice.as_ref(), wire.parallel_tool_calls)?;
+    let answer = tools::answer_form(wire.response_format)?;
+    let messages = messages(wire.messages)?;
     let sampling = Sampling {
         temperature: within("temperature", wire.temperature, 0.0, 2.0)?,
         // 0 would be an empty nucleus; what callers mean by it is the most likely token.
@@ -42,6 +46,8 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
         dialect: Dialect::OpenaiChat,
         model: wire.model,
         messages,
+        tools,
+        answer,
         sampling,
         stop: stop(wire.stop)?,
         max_tokens: max_tokens(wire.max_completion_tokens, wire.max_tokens)?,
@@ -51,7 +57,6 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
 
 /// Refuses by name what would change the answer: ignoring it would answer another question.
 fn refuse_what_is_not_offered(wire: &ChatRequest) -> Result<()> {
-    let asks_for_nothing = |choice: &serde_json::Value| matches!(choice.as_str(), Some("none" | "auto"));
     let asked = [
         ("n", wire.n.is_some_and(|n| n != 1)),
         ("presence_penalty", wire.presence_penalty.is_some_and(|penalty| penalty != 0.0)),
@@ -59,9 +64,6 @@ fn refuse_what_is_not_offered(wire: &ChatRequest) -> Result<()> {
         ("logprobs", wire.logprobs == Some(true)),
         ("top_logprobs", wire.top_logprobs.is_some_and(|count| count != 0)),
         ("logit_bias", wire.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty())),
-        ("response_format", wire.response_format.as_ref().is_some_and(|format| format.kind != "text")),
-        ("tools", wire.tools.as_ref().is_some_and(|tools| !tools.is_empty())),
-        ("tool_choice", wire.tool_choice.as_ref().is_some_and(|choice| !asks_for_nothing(choice))),
         ("functions", wire.functions.as_ref().is_some_and(|functions| !functions.is_empty())),
         ("modalities", wire.modalities.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind != "text"))),
         ("audio", wire.audio.is_some()),
@@ -86,38 +88,71 @@ fn is_empty_answer(turn: &ChatMessage) -> bool {
     turn.role == "assistant" && says_nothing && !calls
 }
 
-fn message(at: usize, turn: ChatMessage) -> Result<Message> {
+fn messages(turns: Vec<ChatMessage>) -> Result<Vec<Message>> {
+    let mut messages: Vec<Message> = Vec::with_capacity(turns.len());
+    let mut book = CallBook::default();
+    for (at, turn) in turns.into_iter().enumerate().filter(|(_, turn)| !is_empty_answer(turn)) {
+        let message = message(at, turn, &mut book)?;
+        match messages.last_mut() {
+            // One turn of results, however many tools gave them.
+            Some(last) if last.role == Role::Tool && message.role == Role::Tool => last.content.extend(message.content),
+            _ => messages.push(message),
+        }
+    }
+    book.turn("messages")?;
+    Ok(messages)
+}
+
+fn message(at: usize, turn: ChatMessage, book: &mut CallBook) -> Result<Message> {
     let role = match turn.role.as_str() {
         "system" | "developer" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
         other => {
             let param = format!("messages[{at}].role");
-            let text = format!("`{param}`: `{other}` is not supported; use system, developer, user or assistant.");
+            let text =
+                format!("`{param}`: `{other}` is not supported; use system, developer, user, assistant or tool.");
             return Err(Error::invalid(param, text));
         }
     };
-    if turn.tool_calls.is_some_and(|calls| !calls.is_empty()) {
-        let param = format!("messages[{at}].tool_calls");
-        return Err(Error::invalid(&*param, format!("`{param}` is not supported here yet.")));
+    if role != Role::Tool {
+        book.turn(&format!("messages[{at}]"))?;
     }
-    let content = match turn.content {
-        Some(TextOr::Text(text)) => vec![Content::Text(text)],
+    let calls = turn.tool_calls.unwrap_or_default();
+    if role != Role::Assistant && !calls.is_empty() {
+        let param = format!("messages[{at}].tool_calls");
+        return Err(Error::invalid(&*param, format!("`{param}` is only allowed in messages of the assistant.")));
+    }
+    let texts = match turn.content {
+        Some(TextOr::Text(text)) if text.is_empty() && !calls.is_empty() => vec![],
+        Some(TextOr::Text(text)) => vec![text],
         Some(TextOr::Many(parts)) if !parts.is_empty() => {
             parts.into_iter().enumerate().map(|(index, part)| text_part(at, index, part)).collect::<Result<_>>()?
         }
+        None if !calls.is_empty() => vec![],
         Some(TextOr::Many(_)) | None => {
             let param = format!("messages[{at}].content");
             return Err(Error::invalid(&*param, format!("`{param}` must be a string or a list of text parts.")));
         }
     };
+    if role == Role::Tool {
+        let result = tools::result(at, turn.tool_call_id, texts.join("\n"), book)?;
+        return Ok(Message { role, content: vec![Content::ToolResult(result)] });
+    }
+    let reasoning = turn.reasoning_content.filter(|text| role == Role::Assistant && !text.is_empty());
+    let mut content: Vec<Content> = reasoning.map(Content::Reasoning).into_iter().collect();
+    content.extend(texts.into_iter().map(Content::Text));
+    for (index, call) in calls.into_iter().enumerate() {
+        content.push(Content::ToolCall(tools::call(at, index, call, book)?));
+    }
     Ok(Message { role, content })
 }
 
-fn text_part(at: usize, index: usize, part: ContentPart) -> Result<Content> {
+fn text_part(at: usize, index: usize, part: ContentPart) -> Result<String> {
     let param = format!("messages[{at}].content[{index}]");
     match (part.kind.as_str(), part.text) {
-        ("text", Some(text)) => Ok(Content::Text(text)),
+        ("text", Some(text)) => Ok(text),
         ("text", None) => Err(Error::invalid(format!("{param}.text"), format!("`{param}.text` is missing."))),
         (other, _) => {
             let text = format!("`{param}`: parts of type `{other}` are not supported here yet; use `text`.");
@@ -187,8 +222,26 @@ impl Reply {
     }
 
     /// A whole answer.
-    pub fn completion(self, text: String, finished: &Finished) -> ChatCompletion {
-        let message = AnswerMessage { role: "assistant", content: text, refusal: None };
+    pub fn completion(self, blocks: Vec<Block>, finished: &Finished) -> ChatCompletion {
+        let (mut text, mut reasoning, mut tool_calls) = (String::new(), String::new(), vec![]);
+        for block in blocks {
+            match block {
+                Block::Text(more) => text.push_str(&more),
+                Block::Reasoning(more) => reasoning.push_str(&more),
+                Block::ToolCall(call) => {
+                    let function = FunctionCalled { name: call.name, arguments: call.arguments };
+                    tool_calls.push(CallMade { id: call.id, kind: "function".into(), function });
+                }
+            }
+        }
+        let only_calls = text.is_empty() && !tool_calls.is_empty();
+        let message = AnswerMessage {
+            role: "assistant",
+            content: (!only_calls).then_some(text),
+            reasoning_content: (!reasoning.is_empty()).then_some(reasoning),
+            tool_calls,
+            refusal: None,
+        };
         let finish_reason = finish_reason(&finished.reason);
         ChatCompletion {
             id: self.id,
@@ -225,10 +278,12 @@ impl Reply {
 }
 
 /// In OpenAI's words; it has none for a shutdown, and `length` is its word for an answer cut short.
-pub fn finish_reason(reason: &Reason) -> FinishReason {
+pub fn finish_reason(reason: &Finish) -> FinishReason {
     match reason {
-        Reason::EndOfTurn | Reason::StopSequence { .. } => FinishReason::Stop,
-        Reason::MaxTokens | Reason::ContextFull | Reason::Stopped => FinishReason::Length,
+        Finish::EndOfTurn | Finish::StopSequence { .. } => FinishReason::Stop,
+        // It has no word for a call gone astray either: callers are told to check arguments.
+        Finish::ToolCalls | Finish::MalformedToolCall => FinishReason::ToolCalls,
+        Finish::MaxTokens | Finish::ContextFull | Finish::Stopped => FinishReason::Length,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::api::json::TextOr;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 /// A request. Members that are not listed are ignored; the last group is known, not offered, and refused by name
@@ -38,6 +39,16 @@ pub struct ChatRequest {
     /// How many answers; only 1 is offered.
     #[schema(minimum = 1, maximum = 1)]
     pub n: Option<u32>,
+    /// What the model may call; at most 128, their names all different.
+    #[schema(max_items = 128)]
+    pub tools: Option<Vec<ToolDefinition>>,
+    /// `auto`, `none`, `required`, or `{"type": "function", "function": {"name": …}}`.
+    #[schema(value_type = Option<Value>)]
+    pub tool_choice: Option<serde_json::Value>,
+    /// Whether an answer may hold several calls; `true` by default.
+    pub parallel_tool_calls: Option<bool>,
+    /// The form of the answer's text.
+    pub response_format: Option<ResponseFormat>,
 
     /// Only 0 is offered.
     pub presence_penalty: Option<f32>,
@@ -50,14 +61,6 @@ pub struct ChatRequest {
     /// Only an empty object is offered.
     #[schema(value_type = Option<Object>)]
     pub logit_bias: Option<std::collections::HashMap<String, IgnoredAny>>,
-    /// Only type `text` is offered.
-    pub response_format: Option<ResponseFormat>,
-    /// Not offered yet.
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub tools: Option<Vec<IgnoredAny>>,
-    /// Not offered yet; `none` and `auto` ask for nothing.
-    #[schema(value_type = Option<Value>)]
-    pub tool_choice: Option<serde_json::Value>,
     /// Not offered.
     #[schema(value_type = Option<Vec<Object>>)]
     pub functions: Option<Vec<IgnoredAny>>,
@@ -84,15 +87,72 @@ impl ChatRequest {
 /// One turn.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatMessage {
-    /// `system`, `developer`, `user` or `assistant`.
-    #[schema(pattern = "^(system|developer|user|assistant)$")]
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
+    #[schema(pattern = "^(system|developer|user|assistant|tool)$")]
     pub role: String,
-    /// A text, or a list of text parts.
+    /// A text, or a list of text parts; may be null beside `tool_calls`.
     #[schema(value_type = Option<TextOr<ContentPart>>)]
     pub content: Option<TextOr<ContentPart>>,
-    /// Not offered yet.
-    #[schema(value_type = Option<Vec<Object>>)]
-    pub tool_calls: Option<Vec<IgnoredAny>>,
+    /// Of the assistant: what it called. Each call needs its result in a `tool` message behind it.
+    pub tool_calls: Option<Vec<CallMade>>,
+    /// Of a tool: the call that it answers.
+    pub tool_call_id: Option<String>,
+    /// Of the assistant: what it thought, as answers have it.
+    pub reasoning_content: Option<String>,
+}
+
+/// What the model may call.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ToolDefinition {
+    /// `function`
+    #[serde(rename = "type")]
+    #[schema(pattern = "^function$")]
+    pub kind: String,
+    /// The function.
+    pub function: Option<FunctionDefinition>,
+}
+
+/// A function that the caller can run.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct FunctionDefinition {
+    /// Its name.
+    #[schema(pattern = "^[a-zA-Z0-9_-]{1,64}$")]
+    pub name: String,
+    /// What it does, for the model.
+    pub description: Option<String>,
+    /// JSON schema of its arguments, an object's; without one it takes any.
+    #[schema(value_type = Option<Object>)]
+    pub parameters: Option<Box<RawValue>>,
+    /// Whether arguments must fit the schema exactly.
+    pub strict: Option<bool>,
+}
+
+/// A call that the assistant made.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CallMade {
+    /// Ties the result to it.
+    #[schema(min_length = 1, max_length = 256)]
+    pub id: String,
+    /// `function`
+    #[serde(rename = "type", default = "function")]
+    #[schema(pattern = "^function$")]
+    pub kind: String,
+    /// What was called.
+    pub function: FunctionCalled,
+}
+
+/// What was called.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct FunctionCalled {
+    /// Its name.
+    #[schema(pattern = "^[a-zA-Z0-9_-]{1,64}$")]
+    pub name: String,
+    /// JSON of an object, as text. Where an answer was cut it is only the beginning of one.
+    pub arguments: String,
+}
+
+fn function() -> String {
+    "function".to_owned()
 }
 
 /// A part of a turn; only type `text` is offered.
@@ -115,9 +175,23 @@ pub struct StreamOptions {
 /// The form of the answer.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ResponseFormat {
-    /// `text`
+    /// `text`, `json_object` or `json_schema`.
     #[serde(rename = "type")]
+    #[schema(pattern = "^(text|json_object|json_schema)$")]
     pub kind: String,
+    /// Of `json_schema`.
+    pub json_schema: Option<JsonSchemaFormat>,
+}
+
+/// A JSON schema for the answer.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct JsonSchemaFormat {
+    /// For people.
+    #[schema(pattern = "^[a-zA-Z0-9_-]{1,64}$")]
+    pub name: String,
+    /// The schema; the answer always fits it, whatever `strict` says.
+    #[schema(value_type = Option<Object>)]
+    pub schema: Option<Box<RawValue>>,
 }
 
 /// A whole answer.
@@ -165,13 +239,20 @@ pub struct Choice {
     pub finish_reason: FinishReason,
 }
 
-/// The answer's text.
+/// The answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AnswerMessage {
     /// `assistant`
     pub role: &'static str,
-    /// The text.
-    pub content: String,
+    /// The text; null when there are only calls.
+    pub content: Option<String>,
+    /// What the model thought before; absent when it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// What the model calls; absent when it calls nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub tool_calls: Vec<CallMade>,
     /// Always null.
     pub refusal: Option<String>,
 }
@@ -184,6 +265,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens`, the context, or this gateway's shutdown ended it.
     Length,
+    /// The model waits for results of its calls.
+    ToolCalls,
 }
 
 /// A piece of a streamed answer.
@@ -235,6 +318,37 @@ pub struct Delta {
     /// More text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// More of what the model thinks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// More of a call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<[CallDelta; 1]>,
+}
+
+/// What is new in a call.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CallDelta {
+    /// Which call, from 0.
+    pub index: u32,
+    /// In the call's first piece.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `function`, in the call's first piece.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// What is called.
+    pub function: FunctionDelta,
+}
+
+/// What is new in what is called.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FunctionDelta {
+    /// In the call's first piece.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// More of the arguments' JSON.
+    pub arguments: String,
 }
 
 /// Tokens of a request.

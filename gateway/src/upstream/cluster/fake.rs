@@ -244,6 +244,8 @@ pub(crate) fn job() -> Job {
         prompt: vec![1, 2, 3],
         sampling: Sampling::GREEDY,
         stop: vec![],
+        constraint: None,
+        shown: vec![],
         max_tokens: 10,
         grant: 4,
     }

@@ -6,6 +6,7 @@ use super::stream::TokenStream;
 use super::{Cluster, failure::LinkError};
 use crate::error::Result;
 use crate::id::{RequestId, TenantId};
+use crate::prompt::Constraint;
 use cluster_protocol::{Generate, Sampling};
 
 /// Most tries of one request, the first included.
@@ -26,6 +27,10 @@ pub struct Job {
     pub sampling: Sampling,
     /// Texts that end the answer.
     pub stop: Vec<String>,
+    /// What the answer must fit.
+    pub constraint: Option<Constraint>,
+    /// Special tokens whose text shall come with the answer's.
+    pub shown: Vec<u32>,
     /// Most output tokens, ever.
     pub max_tokens: u32,
     /// Output tokens allowed at first.
