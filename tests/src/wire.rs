@@ -129,6 +129,8 @@ pub fn greedy(request_id: &str, prompt: Vec<u32>, max_tokens: u32, prefill: Pref
         tenant: "ten_tests".into(),
         prompt,
         sampling: Sampling::GREEDY,
+        logprobs: None,
+        choices: 1,
         stop: Vec::new(),
         max_tokens,
         grant: max_tokens,

@@ -36,8 +36,9 @@ pub use frame::{
     FrameError, HEADER_BYTES, Kind, MAX_CONTROL_BYTES, MAX_KV_CHUNK_BYTES, MAX_MODEL_BYTES, Opener, Sealer,
 };
 pub use generate::{
-    Accepted, Counts, Done, ErrorCode, Extend, FinishReason, Generate, LocalReason, Path, Paused, PrefillPath,
-    PrefillPlan, QueryReceipt, Receipt, Sampling, TextPart, Timings, Token, Tokenize, Tokens, WorkerError,
+    Accepted, Counts, Done, ErrorCode, Extend, FinishReason, Generate, LocalReason, LogitBias, Logprob, Path, Paused,
+    PrefillPath, PrefillPlan, QueryReceipt, Receipt, Sampling, TextPart, Timings, Token, TokenLogprobs, Tokenize,
+    Tokens, WorkerError,
 };
 pub use handshake::{
     ClusterSecret, Hello, Load, PROTOCOL_VERSION, PeerKind, Proof, Role, Session, Welcome, WorkerInfo,

@@ -3,7 +3,7 @@
 use crate::catalog::Deprecation;
 use crate::error::Error;
 use crate::money::Nanousd;
-use cluster_protocol::{Counts, FinishReason, Path, Timings};
+use cluster_protocol::{Counts, FinishReason, Path, Timings, TokenLogprobs};
 
 /// A step of an answer. Order: `Started`, any number of `Text`, then one `Finished` or `Failed`. `Failed` may come
 /// first.
@@ -11,10 +11,14 @@ use cluster_protocol::{Counts, FinishReason, Path, Timings};
 pub enum Event {
     /// The first token is there; nothing was sent to the caller before.
     Started(Started),
-    /// A piece of the answer: whole characters, never empty.
+    /// A piece of a choice.
     Text {
-        /// The piece.
+        /// Which, from 0.
+        choice: u32,
+        /// Whole characters; empty only when there are `logprobs`.
         text: String,
+        /// Of the tokens since the choice's last piece; none when they were not asked for.
+        logprobs: Vec<TokenLogprobs>,
         /// So far.
         counts: Counts,
     },
@@ -42,8 +46,8 @@ pub struct Started {
 /// A complete answer's facts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
-    /// Why it ended.
-    pub reason: FinishReason,
+    /// Why each choice ended, in their order; never empty.
+    pub reasons: Vec<FinishReason>,
     /// Exact, from the engine.
     pub usage: Usage,
     /// As on the ledger; `None` when it could not be settled yet and the sweep will.
@@ -56,6 +60,13 @@ pub struct Finished {
     pub timings: Timings,
     /// Which workers did it.
     pub path: Path,
+}
+
+impl Finished {
+    /// Why the first choice ended.
+    pub fn reason(&self) -> &FinishReason {
+        self.reasons.first().unwrap_or(&FinishReason::Stopped)
+    }
 }
 
 /// Tokens of a request in disjoint buckets; each dialect derives its own sums.

@@ -56,7 +56,9 @@ struct Case {
 struct Prompt {
     card_digest: String,
     ids: Vec<u32>,
+    /// Of each choice.
     max_tokens: u32,
+    choices: u32,
 }
 
 impl Call {
@@ -116,13 +118,14 @@ async fn infer(
     call.admission.check_again(app).await?;
     let route = app.catalog.load().resolve(call.principal(), &call.request.model, app.clock.now())?;
     let cluster = app.upstreams.cluster(&route.upstream)?;
+    limits::check(&call.request)?;
     // Before the prompt is rendered and tokenised: that is work too, and may be refused.
     case.reservation = Some(app.limiter.reserve_request(call.principal()).await?);
     let prompt = prompt(app, cluster, &route, &call.request, interrupts).await?;
     case.add_tokens(prompt.most_tokens()).await?;
     let placement = cluster.place(prompt.ids.len()).await?;
     case.open(app, call, &route, &prompt, &placement).await?;
-    log.allow(prompt.max_tokens as usize + EVENTS_BESIDE_TOKENS);
+    log.allow(prompt.max_output_tokens() as usize + EVENTS_BESIDE_TOKENS + prompt.choices as usize);
     let job = job(call, prompt);
     case.unanswered = Some(Unanswered { cluster: Arc::clone(cluster), most: most(&job) });
     let opened = cluster.open(&job, placement, note(app, call), &mut interrupts.clone()).await;
@@ -166,12 +169,19 @@ async fn prompt(
         None => cluster.tokenize(&parts).await?,
     };
     let max_tokens = limits::max_tokens(request.max_tokens, &route.model, ids.len(), context_tokens)?;
-    Ok(Prompt { card_digest, ids, max_tokens })
+    let choices = request.choices;
+    let max_tokens = limits::share(max_tokens, choices, ids.len(), cluster.room())?;
+    Ok(Prompt { card_digest, ids, max_tokens, choices })
 }
 
 impl Prompt {
     fn most_tokens(&self) -> u64 {
-        self.ids.len() as u64 + u64::from(self.max_tokens)
+        self.ids.len() as u64 + u64::from(self.max_output_tokens())
+    }
+
+    /// Of all choices together.
+    fn max_output_tokens(&self) -> u32 {
+        self.max_tokens.saturating_mul(self.choices)
     }
 }
 
@@ -201,7 +211,7 @@ impl Case {
             model: route.model.id.clone(),
             price: route.model.price.clone(),
             input_tokens: prompt.ids.len() as u64,
-            max_output_tokens: prompt.max_tokens.into(),
+            max_output_tokens: prompt.max_output_tokens().into(),
             accepted_at: call.accepted_at,
             decode: placement.decode_id().to_owned(),
             gateway_id: app.config.gateway.id.clone(),
@@ -238,7 +248,7 @@ impl Case {
 
     fn detail(&self, done: Option<&Done>, verdict: &Verdict, tally: &Tally) -> Detail {
         Detail {
-            finish: done.map(|done| done.finish.clone()).or_else(|| tally.finish.clone()),
+            finish: done.map(|done| done.finish().clone()).or_else(|| tally.finish.clone()),
             error: verdict.error.as_ref().map(|error| error.kind.as_str().to_owned()),
             path: done.map(|done| done.path.clone()),
             decode: self.decode.clone(),
@@ -251,20 +261,23 @@ impl Case {
 }
 
 fn job(call: &Call, prompt: Prompt) -> Job {
+    let grant = prompt.max_output_tokens();
     Job {
         request_id: call.request.id.clone(),
         tenant: call.principal().tenant.clone(),
         card_digest: prompt.card_digest,
         prompt: prompt.ids,
         sampling: limits::sampling(&call.request.sampling),
+        logprobs: call.request.logprobs,
+        choices: call.request.choices,
         stop: call.request.stop.clone(),
         max_tokens: prompt.max_tokens,
-        grant: prompt.max_tokens,
+        grant,
     }
 }
 
 fn most(job: &Job) -> Counts {
-    Counts { input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX), output_tokens: job.max_tokens }
+    Counts { input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX), output_tokens: job.grant }
 }
 
 fn started(route: &Route, job: &Job, stream: &TokenStream) -> Started {
@@ -342,7 +355,7 @@ async fn conclude(
     let cost = settle(app, dialect, settlement, running).await;
     log.end(match (verdict.error, done) {
         (None, Some(done)) => Event::Finished(Box::new(Finished {
-            reason: done.finish,
+            reasons: done.finishes,
             usage,
             cost,
             latency_ms: detail.latency_ms.unwrap_or_default(),

@@ -226,7 +226,7 @@ mod tests {
     const STALL: Duration = Duration::from_secs(30);
 
     fn text(text: &str) -> Event {
-        Event::Text { text: text.into(), counts: Counts::default() }
+        Event::Text { choice: 0, text: text.into(), logprobs: Vec::new(), counts: Counts::default() }
     }
 
     fn failed() -> Event {

@@ -5,7 +5,7 @@ use super::log::FrameLog;
 use super::metrics::Metrics;
 use super::verdict::Interrupt;
 use crate::upstream::{Failure, Frame, TokenStream};
-use cluster_protocol::{Counts, Done};
+use cluster_protocol::{Counts, Done, Token};
 use futures::future::{BoxFuture, FutureExt, Shared};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -155,9 +155,11 @@ impl Meter {
                 Ok(None)
             }
             Frame::Token(token) => {
-                if !token.text.is_empty() && self.started() {
-                    log.append(Event::Text { text: token.text, counts: token.counts })
-                        .map_err(|_| Failure::overflow(token.counts))?;
+                let says_something = !token.text.is_empty() || !token.logprobs.is_empty();
+                if says_something && self.started() {
+                    let Token { choice, text, logprobs, counts, .. } = token;
+                    log.append(Event::Text { choice, text, logprobs, counts })
+                        .map_err(|_| Failure::overflow(counts))?;
                 }
                 Ok(None)
             }

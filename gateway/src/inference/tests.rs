@@ -73,6 +73,8 @@ fn request() -> Request {
         model: MODEL.into(),
         messages: vec![Message { role: Role::User, content: vec![Content::Text("abc".into())] }],
         sampling: Sampling::default(),
+        logprobs: None,
+        choices: 1,
         stop: vec![],
         max_tokens: Some(10),
         stream: true,

@@ -92,6 +92,9 @@ pub(crate) trait Engine {
     /// Adds an exported chunk to a sequence. On `Err` the sequence is unchanged.
     fn import(&mut self, sequence: SequenceId, positions: Range<u32>, data: &[u8]) -> Result<(), EngineError>;
 
+    /// Gives an empty sequence all that another has, without cells of its own: they are free once both are released.
+    fn share(&mut self, from: SequenceId, to: SequenceId);
+
     /// Forgets a sequence; its cells are free again.
     fn release(&mut self, sequence: SequenceId);
 

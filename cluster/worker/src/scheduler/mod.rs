@@ -4,11 +4,14 @@
 //! never be lost (cancel, stop, extend) goes through atomics, so no full channel can hold it up.
 
 mod capacity;
+mod choice;
 mod endings;
 mod engine_loop;
 mod job;
 mod sequence;
 mod steps;
+
+pub(crate) use job::{cells, most_tokens};
 
 use crate::crash::CrashPlan;
 use crate::engine::{Description, Engine, LoadError};
@@ -16,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::receipts::{Key, Receipts};
 use crate::stops::Stops;
 use cluster_protocol::{
-    Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
+    Commit, Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
 };
 use job::Job;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -81,7 +84,7 @@ pub(crate) enum HandoffStep {
     /// Checked by `cluster_protocol::Handoff`, not yet by the engine.
     Chunk(KvChunk),
     /// The set is complete; the answer may start.
-    Commit { first_token: u32, prefill_us: u64, begun: Instant },
+    Commit { commit: Box<Commit>, begun: Instant },
     /// Compute the prompt here.
     Failed(LocalReason),
 }
@@ -189,7 +192,7 @@ impl Scheduler {
         }
         let stops = match &mut request {
             Request::Generate(generate) => Stops::new(std::mem::take(&mut generate.stop)),
-            Request::Prefill(_) => Some(Stops::default()),
+            Request::Prefill(prefill) => Stops::new(std::mem::take(&mut prefill.stop)),
         };
         let stops = stops.ok_or_else(|| failure(ErrorCode::BadRequest, "the stop texts are too many to look for"))?;
         let job =
@@ -309,6 +312,8 @@ mod tests {
             tenant: "ten_1".into(),
             prompt: vec![1, 2, 3],
             sampling: Sampling::GREEDY,
+            logprobs: None,
+            choices: 1,
             stop: Vec::new(),
             max_tokens,
             grant: max_tokens,
@@ -327,13 +332,21 @@ mod tests {
             fingerprint: scheduler.shared().description.fingerprint.clone(),
             epoch: 1,
         };
-        Request::Prefill(Box::new(Prefill { binding, prompt, sampling: Sampling::GREEDY }))
+        Request::Prefill(Box::new(Prefill {
+            binding,
+            prompt,
+            sampling: Sampling::GREEDY,
+            logprobs: None,
+            choices: 1,
+            stop: Vec::new(),
+            max_tokens: 2,
+        }))
     }
 
     async fn finish(ticket: &mut Ticket) -> FinishReason {
         loop {
             match ticket.next().await.unwrap() {
-                Message::Done(done) => return done.finish,
+                Message::Done(done) => return done.finish().clone(),
                 Message::Accepted(_) | Message::Token(_) => {}
                 other => panic!("{other:?}"),
             }

@@ -68,11 +68,12 @@ async fn run_generate(
     connection: &mut Connection,
     generate: Box<Generate>,
 ) -> Result<(), ConnectionError> {
-    if let Err(error) = validate::generate(&generate, &context.scheduler.shared().description) {
+    let description = &context.scheduler.shared().description;
+    if let Err(error) = validate::generate(&generate, description) {
         return connection.send(Message::Error(error)).await;
     }
     let wanted = match &generate.prefill {
-        PrefillPlan::Remote { prefill_id } => Some(Wanted::new(prefill_id, &generate)),
+        PrefillPlan::Remote { prefill_id } => Some(Wanted::new(prefill_id, &generate, description)),
         PrefillPlan::Local { .. } => None,
     };
     match context.scheduler.submit(Request::Generate(generate), wanted.is_some()) {

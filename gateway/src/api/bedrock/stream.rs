@@ -47,7 +47,7 @@ impl Encoder {
         if std::mem::take(&mut self.block_open) {
             frames.extend(event("contentBlockStop", &ContentBlockStop { content_block_index: BLOCK }));
         }
-        frames.extend(event("messageStop", &MessageStop { stop_reason: stop_reason(&finished.reason) }));
+        frames.extend(event("messageStop", &MessageStop { stop_reason: stop_reason(finished.reason()) }));
         let metrics = Metrics { latency_ms: finished.latency_ms };
         frames.extend(event("metadata", &Metadata { usage: usage(&finished.usage), metrics }));
         frames.into()

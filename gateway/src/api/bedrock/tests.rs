@@ -18,14 +18,27 @@ fn translated(body: &Value) -> Result<inference::Request> {
 }
 
 fn text(text: &str) -> Event {
-    Event::Text { text: text.into(), counts: Counts { input_tokens: 9, output_tokens: 1 } }
+    Event::Text {
+        choice: 0,
+        text: text.into(),
+        logprobs: Vec::new(),
+        counts: Counts { input_tokens: 9, output_tokens: 1 },
+    }
 }
 
 fn finished(reason: FinishReason) -> Finished {
     let prefill = PrefillPath::Remote { prefill_id: "p1".into(), kv_bytes: 1, chunks: 1 };
     let path = WorkerPath { engine: "llama".into(), decode: "d1".into(), prefill };
     let usage = Usage { input_tokens: 7, cache_read_tokens: 2, output_tokens: 4, ..Usage::default() };
-    Finished { reason, usage, cost: None, latency_ms: 40, ttft_ms: 10, timings: Timings::default(), path }
+    Finished {
+        reasons: vec![reason],
+        usage,
+        cost: None,
+        latency_ms: 40,
+        ttft_ms: 10,
+        timings: Timings::default(),
+        path,
+    }
 }
 
 async fn streamed(events: Vec<Event>) -> Bytes {

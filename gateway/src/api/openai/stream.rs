@@ -37,7 +37,7 @@ impl Encoder {
                 self.data(self.reply.chunk(Delta { role: None, content: Some(text) }, None)).into()
             }
             Event::Finished(finished) => {
-                let finish = finish_reason(&finished.reason);
+                let finish = finish_reason(finished.reason());
                 let mut frames = self.data(self.reply.chunk(Delta::default(), Some(finish)));
                 if self.include_usage {
                     frames.push_str(&frame(&self.reply.usage_chunk(&finished)));

@@ -23,7 +23,12 @@ fn started() -> Started {
 }
 
 fn text(text: &str) -> Event {
-    Event::Text { text: text.into(), counts: Counts { input_tokens: 9, output_tokens: 1 } }
+    Event::Text {
+        choice: 0,
+        text: text.into(),
+        logprobs: Vec::new(),
+        counts: Counts { input_tokens: 9, output_tokens: 1 },
+    }
 }
 
 fn finished(reason: FinishReason) -> Finished {
@@ -33,7 +38,15 @@ fn finished(reason: FinishReason) -> Finished {
         prefill: PrefillPath::Local { reason: LocalReason::ShortPrompt },
     };
     let usage = Usage { input_tokens: 7, cache_read_tokens: 2, output_tokens: 4, ..Usage::default() };
-    Finished { reason, usage, cost: None, latency_ms: 40, ttft_ms: 10, timings: Timings::default(), path }
+    Finished {
+        reasons: vec![reason],
+        usage,
+        cost: None,
+        latency_ms: 40,
+        ttft_ms: 10,
+        timings: Timings::default(),
+        path,
+    }
 }
 
 fn reply() -> translate::Reply {

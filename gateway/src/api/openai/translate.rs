@@ -34,8 +34,8 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
         temperature: within("temperature", wire.temperature, 0.0, 2.0)?,
         // 0 would be an empty nucleus; what callers mean by it is the most likely token.
         top_p: within("top_p", wire.top_p, 0.0, 1.0)?.map(|p| p.max(f32::MIN_POSITIVE)),
-        top_k: None,
         seed: wire.seed.map(i64::cast_unsigned),
+        ..Sampling::default()
     };
     Ok(Request {
         id,
@@ -43,6 +43,8 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
         model: wire.model,
         messages,
         sampling,
+        logprobs: None,
+        choices: 1,
         stop: stop(wire.stop)?,
         max_tokens: max_tokens(wire.max_completion_tokens, wire.max_tokens)?,
         stream,
@@ -189,7 +191,7 @@ impl Reply {
     /// A whole answer.
     pub fn completion(self, text: String, finished: &Finished) -> ChatCompletion {
         let message = AnswerMessage { role: "assistant", content: text, refusal: None };
-        let finish_reason = finish_reason(&finished.reason);
+        let finish_reason = finish_reason(finished.reason());
         ChatCompletion {
             id: self.id,
             object: "chat.completion",

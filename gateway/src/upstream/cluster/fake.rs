@@ -169,7 +169,14 @@ fn info(id: &str, role: Role, epoch: u64) -> WorkerInfo {
 }
 
 pub(crate) fn token(text: &str, output_tokens: u32) -> Step {
-    Step::Send(Message::Token(Token { text: text.into(), ids: vec![1], counts: counts(output_tokens) }))
+    Step::Send(Message::Token(Token {
+        choice: 0,
+        text: text.into(),
+        ids: vec![1],
+        logprobs: Vec::new(),
+        finish: None,
+        counts: counts(output_tokens),
+    }))
 }
 
 pub(crate) fn accepted() -> Step {
@@ -179,7 +186,7 @@ pub(crate) fn accepted() -> Step {
 pub(crate) fn done(finish: FinishReason, output_tokens: u32) -> Step {
     let prefill = PrefillPath::Local { reason: LocalReason::NoneConfigured };
     let path = Path { engine: "sim".into(), decode: "decode-1".into(), prefill };
-    let done = Done { finish, counts: counts(output_tokens), timings: Timings::default(), path };
+    let done = Done { finishes: vec![finish], counts: counts(output_tokens), timings: Timings::default(), path };
     Step::Send(Message::Done(Box::new(done)))
 }
 
@@ -243,6 +250,8 @@ pub(crate) fn job() -> Job {
         tenant: TenantId::new(),
         prompt: vec![1, 2, 3],
         sampling: Sampling::GREEDY,
+        logprobs: None,
+        choices: 1,
         stop: vec![],
         max_tokens: 10,
         grant: 4,

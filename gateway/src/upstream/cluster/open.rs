@@ -24,11 +24,15 @@ pub struct Job {
     pub prompt: Vec<u32>,
     /// How to choose tokens, the seed fixed: an answer begun twice begins the same.
     pub sampling: Sampling,
-    /// Texts that end the answer.
+    /// Alternatives to tell for each token, beside its own probability.
+    pub logprobs: Option<u32>,
+    /// Answers to the one prompt, at least 1.
+    pub choices: u32,
+    /// Texts that end a choice.
     pub stop: Vec<String>,
-    /// Most output tokens, ever.
+    /// Most output tokens of each choice, ever.
     pub max_tokens: u32,
-    /// Output tokens allowed at first.
+    /// Output tokens of all choices together allowed at first.
     pub grant: u32,
 }
 
@@ -114,7 +118,9 @@ impl Cluster {
             attempt: number,
             tenant: job.tenant.to_string(),
             prompt: job.prompt.clone(),
-            sampling: job.sampling,
+            sampling: job.sampling.clone(),
+            logprobs: job.logprobs,
+            choices: job.choices,
             stop: job.stop.clone(),
             max_tokens: job.max_tokens,
             grant: job.grant,
