@@ -1,5 +1,6 @@
 //! Generation: what a gateway asks of a worker, and what comes back.
 
+use crate::constraint::Constraint;
 use serde::{Deserialize, Serialize};
 
 /// Generate an answer to a tokenised prompt. Sent to the worker that shall decode it.
@@ -16,6 +17,8 @@ pub struct Generate {
     pub prompt: Vec<u32>,
     /// How to choose tokens.
     pub sampling: Sampling,
+    /// What each choice must look like; `None` is anything.
+    pub constraint: Option<Constraint>,
     /// Alternatives to tell for each token, beside its own probability; `None` tells neither. At most
     /// [`crate::limits::MAX_TOP_LOGPROBS`].
     pub logprobs: Option<u32>,
@@ -406,6 +409,8 @@ pub enum ErrorCode {
     FingerprintMismatch,
     /// The engine failed on this request.
     Engine,
+    /// The answer can't be kept to its constraint any further.
+    Constraint,
     /// The worker is stopping.
     ShuttingDown,
 }
@@ -417,7 +422,7 @@ impl ErrorCode {
             ErrorCode::Overloaded | ErrorCode::Engine | ErrorCode::ShuttingDown | ErrorCode::FingerprintMismatch => {
                 true
             }
-            ErrorCode::Unauthenticated | ErrorCode::BadRequest | ErrorCode::TooLong => false,
+            ErrorCode::Unauthenticated | ErrorCode::BadRequest | ErrorCode::TooLong | ErrorCode::Constraint => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`Handoff`] is the receiving side's bookkeeping. It trusts nothing: what it has not checked never reaches an
 //! engine, and nothing is generated from a set that is not complete.
 
+use crate::constraint::Constraint;
 use crate::generate::{Sampling, TokenLogprobs};
 use crate::model::Fingerprint;
 use bytes::{Buf, BufMut, Bytes};
@@ -18,6 +19,8 @@ pub struct Prefill {
     pub prompt: Vec<u32>,
     /// For the first token of each choice.
     pub sampling: Sampling,
+    /// As in [`crate::Generate`].
+    pub constraint: Option<Constraint>,
     /// As in [`crate::Generate`].
     pub logprobs: Option<u32>,
     /// As in [`crate::Generate`].

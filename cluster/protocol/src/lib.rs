@@ -23,6 +23,7 @@
 //! Closing the connection cancels whatever runs on it.
 
 mod codec;
+mod constraint;
 mod frame;
 mod generate;
 mod handshake;
@@ -32,6 +33,7 @@ mod message;
 mod model;
 
 pub use codec::{Codec, CodecError};
+pub use constraint::{Constraint, Grammar, Trigger};
 pub use frame::{
     FrameError, HEADER_BYTES, Kind, MAX_CONTROL_BYTES, MAX_KV_CHUNK_BYTES, MAX_MODEL_BYTES, Opener, Sealer,
 };

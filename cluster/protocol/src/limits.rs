@@ -1,5 +1,6 @@
 //! What a worker takes of a caller's input at most. The gateway refuses more as the caller's error, before it asks.
 
+use crate::constraint::Trigger;
 use crate::generate::{Sampling, TextPart};
 
 /// Most stop texts of a request: what Bedrock's model of its API allows, the widest of the dialects.
@@ -12,6 +13,12 @@ pub const MAX_CHOICES: u32 = 8;
 pub const MAX_TOP_LOGPROBS: u32 = 20;
 /// Most biased tokens of a request.
 pub const MAX_LOGIT_BIAS: usize = 1024;
+/// Most bytes of a constraint's grammar.
+pub const MAX_GRAMMAR_BYTES: usize = 64 << 10;
+/// Most texts, and most tokens, that trigger a constraint.
+pub const MAX_TRIGGERS: usize = 16;
+/// Most bytes of each of the texts.
+pub const MAX_TRIGGER_BYTES: usize = 256;
 /// Most parts of a text to tokenise.
 pub const MAX_TEXT_PARTS: usize = 16_384;
 /// Most bytes of all its parts. Tokenising takes turns with decode steps, so it is bounded; this is some 250,000 tokens.
@@ -24,6 +31,15 @@ pub const MAX_PART_BYTES: usize = 256 << 10;
 pub fn takes_stops(stops: &[String]) -> bool {
     let bytes: usize = stops.iter().map(String::len).sum();
     stops.len() <= MAX_STOPS && bytes <= MAX_STOPS_BYTES && stops.iter().all(|stop| !stop.is_empty())
+}
+
+/// Whether a worker takes this trigger.
+pub fn takes_trigger(trigger: &Trigger) -> bool {
+    let (texts, tokens) = (&trigger.texts, &trigger.tokens);
+    texts.len() <= MAX_TRIGGERS
+        && tokens.len() <= MAX_TRIGGERS
+        && !(texts.is_empty() && tokens.is_empty())
+        && texts.iter().all(|text| (1..=MAX_TRIGGER_BYTES).contains(&text.len()))
 }
 
 /// What of these parameters is out of range, by its name in [`Sampling`]. Ids are not looked at: a worker knows its

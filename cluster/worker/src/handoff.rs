@@ -59,6 +59,7 @@ impl Wanted {
             binding,
             prompt: generate.prompt.clone(),
             sampling: generate.sampling.clone(),
+            constraint: generate.constraint.clone(),
             logprobs: generate.logprobs,
             choices: generate.choices,
             stop: generate.stop.clone(),
@@ -211,6 +212,7 @@ impl Failed {
             | ErrorCode::TooLong
             | ErrorCode::Overloaded
             | ErrorCode::Engine
+            | ErrorCode::Constraint
             | ErrorCode::ShuttingDown => LocalReason::Refused,
         };
         Failed { reason, detail: error.to_string() }

@@ -11,6 +11,7 @@
 pub mod cli;
 pub mod config;
 pub mod connection;
+mod constraints;
 mod crash;
 mod engine;
 mod handoff;

@@ -2,7 +2,9 @@
 
 use crate::engine::Description;
 use crate::scheduler::{cells, failure};
-use cluster_protocol::{ErrorCode, Generate, Prefill, Sampling, Tokenize, WorkerError, limits, prompt_digest};
+use cluster_protocol::{
+    Constraint, ErrorCode, Generate, Prefill, Sampling, Tokenize, WorkerError, limits, prompt_digest,
+};
 
 const MAX_ID_BYTES: usize = 256;
 
@@ -12,6 +14,7 @@ pub(crate) fn generate(request: &Generate, worker: &Description) -> Result<(), W
     ids(&[&request.request_id, &request.tenant])?;
     sampling(&request.sampling, worker)?;
     choices(request.choices, request.logprobs)?;
+    trigger(request.constraint.as_ref(), worker)?;
     tokens(&request.prompt, worker)?;
     if request.prompt.len() >= worker.limits.context_tokens as usize {
         return Err(failure(ErrorCode::TooLong, "the prompt leaves no room for an answer in this worker's context"));
@@ -31,6 +34,7 @@ pub(crate) fn prefill(request: &Prefill, worker: &Description, epoch: u64) -> Re
     ids(&[&binding.request_id, &binding.tenant])?;
     sampling(&request.sampling, worker)?;
     choices(request.choices, request.logprobs)?;
+    trigger(request.constraint.as_ref(), worker)?;
     stops(&request.stop)?;
     if request.max_tokens == 0 {
         return Err(bad("max_tokens must be at least 1"));
@@ -85,6 +89,14 @@ fn choices(choices: u32, logprobs: Option<u32>) -> Result<(), WorkerError> {
         return Err(bad("choices or logprobs are out of range"));
     }
     Ok(())
+}
+
+fn trigger(constraint: Option<&Constraint>, worker: &Description) -> Result<(), WorkerError> {
+    let Some(trigger) = constraint.and_then(|constraint| constraint.trigger.as_ref()) else {
+        return Ok(());
+    };
+    let known = trigger.tokens.iter().all(|token| *token < worker.vocabulary);
+    if known && limits::takes_trigger(trigger) { Ok(()) } else { Err(bad("the constraint's trigger is out of range")) }
 }
 
 fn stops(stops: &[String]) -> Result<(), WorkerError> {

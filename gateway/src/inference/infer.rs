@@ -16,7 +16,7 @@ use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::Reservation;
 use crate::upstream::{Attempt, Cluster, Failure, Job, Placement, TokenStream};
-use cluster_protocol::{Counts, Done};
+use cluster_protocol::{Counts, Done, Grammar};
 use futures::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -119,6 +119,7 @@ async fn infer(
     let route = app.catalog.load().resolve(call.principal(), &call.request.model, app.clock.now())?;
     let cluster = app.upstreams.cluster(&route.upstream)?;
     limits::check(&call.request)?;
+    check_constraint(app, call, interrupts).await?;
     // Before the prompt is rendered and tokenised: that is work too, and may be refused.
     case.reservation = Some(app.limiter.reserve_request(call.principal()).await?);
     let prompt = prompt(app, cluster, &route, &call.request, interrupts).await?;
@@ -136,6 +137,31 @@ async fn infer(
         case.unanswered = None;
     }
     read.map_err(Error::from)
+}
+
+/// Compiles the caller's grammar once, without a vocabulary, before anything is reserved.
+///
+/// # Errors
+/// `Invalid`, naming the place in the schema and why.
+async fn check_constraint(app: &App, call: &Call, interrupts: &Interrupts<'_>) -> Result<()> {
+    let Some(constraint) = &call.request.constraint else {
+        return Ok(());
+    };
+    // Written by a gateway, and naming tokens that only workers know.
+    if matches!(constraint.grammar, Grammar::Lark { .. }) {
+        return Ok(());
+    }
+    let _turn = tokio::select! {
+        turn = app.inference.cpu.acquire() => turn.map_err(Error::internal)?,
+        _ = interrupts.clone() => return Err(Failure::interrupted().into()),
+    };
+    let request = Arc::clone(&call.request);
+    let check = move || match &request.constraint {
+        Some(constraint) => cluster_constraint::check(&constraint.grammar),
+        None => Ok(()),
+    };
+    let checked = tokio::task::spawn_blocking(check).await.map_err(Error::internal)?;
+    checked.map_err(|unsupported| limits::unsupported(&unsupported))
 }
 
 /// Renders and tokenises: here when the vocabulary is one of ours, else by a worker.
@@ -268,6 +294,7 @@ fn job(call: &Call, prompt: Prompt) -> Job {
         card_digest: prompt.card_digest,
         prompt: prompt.ids,
         sampling: limits::sampling(&call.request.sampling),
+        constraint: call.request.constraint.clone(),
         logprobs: call.request.logprobs,
         choices: call.request.choices,
         stop: call.request.stop.clone(),

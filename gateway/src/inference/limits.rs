@@ -4,6 +4,7 @@ use super::{Request, Sampling};
 use crate::catalog::Model;
 use crate::error::{Error, ErrorKind, Result};
 use crate::upstream::Room;
+use cluster_constraint::Unsupported;
 use cluster_protocol::{LogitBias, limits};
 
 /// For what the caller leaves open, in every dialect and for every model; the README says it to users. Both dialects
@@ -70,6 +71,13 @@ pub(super) fn check(request: &Request) -> Result<()> {
         return Err(Error::invalid("n", text));
     }
     Ok(())
+}
+
+/// A schema or expression that workers don't take, as its caller's error.
+pub(super) fn unsupported(unsupported: &Unsupported) -> Error {
+    let Unsupported { path, reason } = unsupported;
+    let at = if path.is_empty() { String::new() } else { format!(" at `{path}`") };
+    Error::invalid("schema", format!("The requested output format is not supported{at}: {reason}"))
 }
 
 /// Most output tokens of each of `choices`, which share the prompt and what workers have beside it.

@@ -1,6 +1,7 @@
 //! The canonical request: what every dialect translates to.
 
 use crate::id::RequestId;
+use cluster_protocol::Constraint;
 
 /// One inference request, free of any dialect.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// How to choose tokens.
     pub sampling: Sampling,
+    /// What each choice must look like; `None` is anything.
+    pub constraint: Option<Constraint>,
     /// Alternatives to tell for each token, beside its own probability; `None` tells neither.
     pub logprobs: Option<u32>,
     /// Answers to the one prompt, at least 1.

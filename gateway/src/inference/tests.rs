@@ -73,6 +73,7 @@ fn request() -> Request {
         model: MODEL.into(),
         messages: vec![Message { role: Role::User, content: vec![Content::Text("abc".into())] }],
         sampling: Sampling::default(),
+        constraint: None,
         logprobs: None,
         choices: 1,
         stop: vec![],

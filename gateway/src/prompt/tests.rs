@@ -44,6 +44,7 @@ fn request(messages: &[(Role, &[&str])]) -> Request {
         model: "m".into(),
         messages: messages.iter().map(|(role, texts)| Message { role: *role, content: content(texts) }).collect(),
         sampling: Sampling::default(),
+        constraint: None,
         logprobs: None,
         choices: 1,
         stop: vec![],

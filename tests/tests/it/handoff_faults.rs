@@ -279,6 +279,7 @@ impl Transfer {
             binding,
             prompt: prompt.to_vec(),
             sampling: Sampling::GREEDY,
+            constraint: None,
             logprobs: None,
             choices: 1,
             stop: Vec::new(),

@@ -3,7 +3,7 @@
 //! An engine is owned by one thread. It knows sequences and cells, not requests: who may use a sequence, and for how
 //! many tokens, is the scheduler's business.
 
-use cluster_protocol::{Fingerprint, ModelCard, TextPart};
+use cluster_protocol::{ErrorCode, Fingerprint, ModelCard, TextPart};
 use std::ops::Range;
 
 #[cfg(feature = "llama")]
@@ -67,8 +67,26 @@ pub(crate) enum EngineError {
     Export(&'static str),
     #[error("the KV cache was refused: {0}")]
     Import(&'static str),
+    #[error("{0}")]
+    Constraint(String),
     #[error("the text can't be tokenised: {0}")]
     Tokenize(&'static str),
+}
+
+impl EngineError {
+    /// As the protocol has it.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            EngineError::Constraint(_) => ErrorCode::Constraint,
+            EngineError::Evaluate { .. }
+            | EngineError::BadBatch
+            | EngineError::NoLogits(_)
+            | EngineError::BadLogits
+            | EngineError::Export(_)
+            | EngineError::Import(_)
+            | EngineError::Tokenize(_) => ErrorCode::Engine,
+        }
+    }
 }
 
 /// Why an engine could not be built. Always the configuration's or the model file's fault.

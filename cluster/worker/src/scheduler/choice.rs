@@ -4,6 +4,7 @@ use crate::engine::{EngineError, SequenceId};
 use crate::picker::Picker;
 use crate::sampler::Sampler;
 use crate::text::TextStage;
+use cluster_constraint::Step;
 use cluster_protocol::FinishReason;
 
 pub(super) struct Choice {
@@ -52,20 +53,28 @@ impl Choice {
 
     /// Whether it would end with this token, its first.
     pub(super) fn would_end(&mut self, sampled: &Sampled<'_>, most: &Most) -> bool {
-        sampled.ends_generation || most.tokens <= 1 || self.text.would_stop(sampled.bytes)
+        sampled.ends_generation
+            || most.tokens <= 1
+            || self.text.would_stop(sampled.bytes)
+            || self.picker.would_complete(sampled.token)
     }
 
     /// Takes its next token; gives the text that may be shown.
-    pub(super) fn take(&mut self, sampled: &Sampled<'_>, most: &Most) -> String {
+    ///
+    /// # Errors
+    /// [`EngineError::Constraint`]
+    pub(super) fn take(&mut self, sampled: &Sampled<'_>, most: &Most) -> Result<String, EngineError> {
+        let step = self.picker.accept(sampled.token)?;
         self.last_token = sampled.token;
         self.tokens += 1;
-        self.picker.accept(sampled.token);
         let shown = self.text.push(sampled.bytes);
         let mut text = shown.text;
         self.finish = if sampled.ends_generation {
             Some(FinishReason::EndOfTurn)
         } else if let Some(stop) = shown.stop {
             Some(FinishReason::StopSequence { text: stop })
+        } else if step == Step::Complete {
+            Some(FinishReason::EndOfTurn)
         } else if self.tokens >= most.tokens {
             Some(most.reason.clone())
         } else {
@@ -74,7 +83,7 @@ impl Choice {
         if self.finish.is_some() {
             text.push_str(&self.text.finish()); // empty after a stop text
         }
-        text
+        Ok(text)
     }
 
     /// Ends it from outside; gives the text that was still held back.

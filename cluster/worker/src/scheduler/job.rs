@@ -9,6 +9,7 @@ use crate::picker::Picker;
 use crate::receipts::Key;
 use crate::stops::Stops;
 use crate::text::TextStage;
+use cluster_constraint::Compiled;
 use cluster_protocol::{Counts, FinishReason, Generate, Message, PrefillPath, PrefillPlan, Timings};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,6 +21,7 @@ pub(super) struct Job {
     pub(super) request: Request,
     /// Built before it comes here: thousands of stop texts take milliseconds.
     pub(super) stops: Stops,
+    pub(super) constraint: Option<Compiled>,
     pub(super) events: mpsc::Sender<Message>,
     pub(super) control: Arc<Control>,
     pub(super) inbox: Option<mpsc::Receiver<HandoffStep>>,
@@ -95,7 +97,7 @@ impl Job {
         let sampling = Arc::new(sampling);
         let choice = |number: u32| {
             let slot = slots.get(number as usize).copied().unwrap_or(slots[0]);
-            let picker = Picker::new(Arc::clone(&sampling), number, &prompt);
+            let picker = Picker::new(Arc::clone(&sampling), self.constraint.as_ref(), number, &prompt);
             Choice::new(number, slot, picker, TextStage::new(self.stops.clone()))
         };
         let choices = (0..count).map(choice).collect();

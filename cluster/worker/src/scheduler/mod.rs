@@ -18,6 +18,7 @@ use crate::engine::{Description, Engine, LoadError};
 use crate::metrics::Metrics;
 use crate::receipts::{Key, Receipts};
 use crate::stops::Stops;
+use cluster_constraint::Compiled;
 use cluster_protocol::{
     Commit, Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
 };
@@ -174,6 +175,7 @@ impl Scheduler {
     pub(crate) fn submit(
         &self,
         mut request: Request,
+        constraint: Option<Compiled>,
         remote_prefill: bool,
     ) -> Result<(Ticket, Option<Inbox>), WorkerError> {
         let (events, receiver) = mpsc::channel(match &request {
@@ -195,8 +197,15 @@ impl Scheduler {
             Request::Prefill(prefill) => Stops::new(std::mem::take(&mut prefill.stop)),
         };
         let stops = stops.ok_or_else(|| failure(ErrorCode::BadRequest, "the stop texts are too many to look for"))?;
-        let job =
-            Job { request, stops, events, control: Arc::clone(&control), inbox: steps, submitted: Instant::now() };
+        let job = Job {
+            request,
+            stops,
+            constraint,
+            events,
+            control: Arc::clone(&control),
+            inbox: steps,
+            submitted: Instant::now(),
+        };
         self.commands.try_send(Command::Run(Box::new(job))).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => failure(ErrorCode::Overloaded, "the worker's queue is full"),
             mpsc::error::TrySendError::Closed(_) => failure(ErrorCode::ShuttingDown, "the engine has ended"),
@@ -312,6 +321,7 @@ mod tests {
             tenant: "ten_1".into(),
             prompt: vec![1, 2, 3],
             sampling: Sampling::GREEDY,
+            constraint: None,
             logprobs: None,
             choices: 1,
             stop: Vec::new(),
@@ -336,6 +346,7 @@ mod tests {
             binding,
             prompt,
             sampling: Sampling::GREEDY,
+            constraint: None,
             logprobs: None,
             choices: 1,
             stop: Vec::new(),
@@ -356,8 +367,8 @@ mod tests {
     #[tokio::test]
     async fn a_prompt_waits_for_its_reader_and_no_other_waits_for_it() {
         let scheduler = scheduler(Duration::from_secs(60)).await;
-        let (mut exported, _) = scheduler.submit(prefill(&scheduler), false).unwrap();
-        let (mut other, _) = scheduler.submit(generate("other", 200), false).unwrap();
+        let (mut exported, _) = scheduler.submit(prefill(&scheduler), None, false).unwrap();
+        let (mut other, _) = scheduler.submit(generate("other", 200), None, false).unwrap();
         assert_eq!(finish(&mut other).await, FinishReason::MaxTokens);
         assert!(exported.events.len() <= PREFILL_EVENTS, "it went on without its reader");
         assert_eq!(scheduler.load().running, 1, "it is not done");
@@ -377,7 +388,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_nothing_is_given_up_with_its_counts() {
         let scheduler = scheduler(Duration::from_millis(50)).await;
-        let (mut lagging, _) = scheduler.submit(generate("lagging", 1000), false).unwrap();
+        let (mut lagging, _) = scheduler.submit(generate("lagging", 1000), None, false).unwrap();
         while !matches!(scheduler.receipt(&("lagging".into(), 1)), cluster_protocol::Receipt::Ended { .. }) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -402,7 +413,7 @@ mod tests {
         let engine = SimOptions { answer_tokens: 100_000, step_ms, ..SimOptions::default() };
         let build = move || Ok(Box::new(SimEngine::new(engine, limits)) as Box<dyn Engine>);
         let scheduler = Scheduler::start(options, build).await.unwrap().0;
-        let (mut answering, _) = scheduler.submit(generate("a", 1000), false).unwrap();
+        let (mut answering, _) = scheduler.submit(generate("a", 1000), None, false).unwrap();
         while !matches!(answering.next().await, Some(Message::Token(_))) {}
         (scheduler, answering)
     }
@@ -438,7 +449,7 @@ mod tests {
         let build = move || Ok(Box::new(SimEngine::new(SimOptions::default(), limits)) as Box<dyn Engine>);
         let (scheduler, ended) = Scheduler::start(options, build).await.unwrap();
         let mut tickets: Vec<Ticket> =
-            ["a", "b"].map(|id| scheduler.submit(generate_paused(id), false).unwrap().0).into();
+            ["a", "b"].map(|id| scheduler.submit(generate_paused(id), None, false).unwrap().0).into();
         while scheduler.load() != (Load { running: 1, waiting: 1, cells_reserved: 13 }) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -451,7 +462,7 @@ mod tests {
             }
             assert!(matches!(last, Some(Message::Error(error)) if error.code == ErrorCode::ShuttingDown));
         }
-        assert!(scheduler.submit(generate("late", 1), false).is_err());
+        assert!(scheduler.submit(generate("late", 1), None, false).is_err());
     }
 
     fn generate_paused(id: &str) -> Request {

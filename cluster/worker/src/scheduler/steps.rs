@@ -9,9 +9,7 @@ use crate::crash::CrashPoint;
 use crate::engine::{BatchToken, EngineError};
 use crate::logprobs::logprobs;
 use bytes::Bytes;
-use cluster_protocol::{
-    Commit, ErrorCode, FirstToken, KvBegin, KvChunk, LocalReason, Message, PrefillPath, TokenLogprobs,
-};
+use cluster_protocol::{Commit, FirstToken, KvBegin, KvChunk, LocalReason, Message, PrefillPath, TokenLogprobs};
 use std::ops::Range;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -88,7 +86,7 @@ impl EngineLoop {
             self.engine.piece(first.id, &mut bytes);
             let ends_generation = self.end_of_generation.contains(&first.id);
             let sampled = Sampled { token: first.id, bytes: &bytes, ends_generation };
-            !commit.ended || choice.would_end(&sampled, &sequence.most)
+            choice.picker.allows(first.id) && (!commit.ended || choice.would_end(&sampled, &sequence.most))
         })
     }
 
@@ -142,7 +140,7 @@ impl EngineLoop {
     fn advance(&mut self, at: usize, rows: &[(usize, usize)], first: usize) -> Result<(), EngineError> {
         for (offset, (_, choice)) in rows.iter().enumerate() {
             let sampled = self.sample(at, *choice, first + offset)?;
-            self.take(at, *choice, sampled);
+            self.take(at, *choice, sampled)?;
         }
         Ok(())
     }
@@ -151,7 +149,7 @@ impl EngineLoop {
     fn after_step(&mut self, at: usize, advanced: Result<(), EngineError>) {
         let sequence = &mut self.live[at];
         if let Err(error) = advanced {
-            return self.end(at, Ending::Failed(ErrorCode::Engine, error.to_string()));
+            return self.end(at, Ending::Failed(error.code(), error.to_string()));
         }
         if sequence.is_finished() {
             self.crasher.pass(CrashPoint::DecodeBeforeDone);
@@ -167,7 +165,7 @@ impl EngineLoop {
             return false;
         };
         if let Err(error) = self.evaluate_chunk(at) {
-            self.end(at, Ending::Failed(ErrorCode::Engine, error.to_string()));
+            self.end(at, Ending::Failed(error.code(), error.to_string()));
         }
         true
     }
@@ -204,7 +202,7 @@ impl EngineLoop {
         match self.live[at].work {
             Work::Answer(_) => self.begin_answer(at, first_tokens),
             Work::Export(_) => {
-                self.take_exported(at, &first_tokens);
+                self.take_exported(at, &first_tokens)?;
                 self.export_chunk(at, done..end)?;
                 self.end(at, Ending::Exported { first_tokens });
             }
@@ -247,7 +245,9 @@ impl EngineLoop {
         self.shared.metrics.input_tokens.inc_by(sequence.prompt.len() as u64);
         let (source, others) = (sequence.slots[0], sequence.slots[1..].to_vec());
         for (choice, first) in first_tokens.into_iter().enumerate() {
-            self.take(at, choice, first);
+            if let Err(error) = self.take(at, choice, first) {
+                return self.after_step(at, Err(error));
+            }
         }
         if !self.live[at].is_finished() {
             others.into_iter().for_each(|slot| self.engine.share(source, slot));
@@ -256,10 +256,9 @@ impl EngineLoop {
     }
 
     /// On a prefill worker: notes which choices end at once. Their texts are the decode worker's business.
-    fn take_exported(&mut self, at: usize, first_tokens: &[FirstToken]) {
-        for (choice, first) in first_tokens.iter().enumerate() {
-            self.accept(at, choice, first.id);
-        }
+    fn take_exported(&mut self, at: usize, first_tokens: &[FirstToken]) -> Result<(), EngineError> {
+        let mut first_tokens = first_tokens.iter().enumerate();
+        first_tokens.try_for_each(|(choice, first)| self.accept(at, choice, first.id).map(drop))
     }
 
     fn sample(&mut self, at: usize, choice: usize, row: usize) -> Result<FirstToken, EngineError> {
@@ -282,7 +281,7 @@ impl EngineLoop {
         }))
     }
 
-    fn accept(&mut self, at: usize, choice: usize, token: u32) -> String {
+    fn accept(&mut self, at: usize, choice: usize, token: u32) -> Result<String, EngineError> {
         let mut bytes = Vec::new();
         self.engine.piece(token, &mut bytes);
         let ends_generation = self.end_of_generation.contains(&token);
@@ -290,13 +289,14 @@ impl EngineLoop {
         sequence.choices[choice].take(&Sampled { token, bytes: &bytes, ends_generation }, &sequence.most)
     }
 
-    fn take(&mut self, at: usize, choice: usize, sampled: FirstToken) {
-        let text = self.accept(at, choice, sampled.id);
+    fn take(&mut self, at: usize, choice: usize, sampled: FirstToken) -> Result<(), EngineError> {
+        let text = self.accept(at, choice, sampled.id)?;
         let sequence = &mut self.live[at];
         sequence.show(choice, text, sampled.logprobs);
         self.shared.metrics.output_tokens.inc();
         if let Work::Answer(answer) = &sequence.work {
             self.shared.receipts().count(&answer.key, sequence.counts);
         }
+        Ok(())
     }
 }

@@ -219,3 +219,64 @@ async fn a_first_token_that_ends_the_answer_never_reaches_decodes_engine() {
     let path = PrefillPath::Remote { prefill_id: "p1".into(), kv_bytes: 128 * 16, chunks: 2 };
     assert_eq!((long.done().path.prefill.clone(), long.done().finishes.clone()), (path, vec![FinishReason::EndOfTurn]));
 }
+
+fn constrained(generate: Generate, pattern: &str) -> Generate {
+    let grammar = Grammar::Regex { pattern: pattern.into() };
+    Generate { constraint: Some(Constraint { grammar, trigger: None }), ..generate }
+}
+
+#[tokio::test]
+async fn a_constraint_binds_from_the_first_token_on_and_ends_the_answer_where_it_ends() {
+    let answer = both_ways(&constrained(request("x", prompt(130, 0), LOCAL), "[a-c]{3,5}x")).await;
+    assert_eq!(answer.done().finishes, [FinishReason::EndOfTurn]);
+    assert!(answer.text.ends_with('x') && (4..=6).contains(&answer.text.len()), "{}", answer.text);
+    let warm = Sampling { temperature: 2.0, seed: 4, ..Sampling::GREEDY };
+    let several = choices(constrained(sampled("x", 130, LOCAL, warm), "[a-z]{4,9}"), 3);
+    let answer = both_ways(&several).await;
+    for choice in answer.choices.values() {
+        let letters = choice.text.bytes().all(|byte| byte.is_ascii_lowercase());
+        assert!(letters && (4..=9).contains(&choice.text.len()), "{}", choice.text);
+    }
+    assert_ne!(answer.choices[&0].text, answer.choices[&1].text);
+    let mut cut = constrained(request("x", prompt(130, 0), LOCAL), "[a-c]{30,50}x");
+    (cut.max_tokens, cut.grant) = (7, 7);
+    assert_eq!(both_ways(&cut).await.done().finishes, [FinishReason::MaxTokens]);
+}
+
+#[tokio::test]
+async fn a_constraint_of_one_token_moves_no_kv_cache() {
+    moves_nothing(constrained(request("x", prompt(60, 0), LOCAL), "[a-c]"), FinishReason::EndOfTurn).await;
+}
+
+#[tokio::test]
+async fn a_trigger_binds_what_follows_it() {
+    // The simulated model says words; whichever comes second is the trigger, and bytes must follow.
+    let plain = both_ways(&request("x", prompt(130, 0), LOCAL)).await;
+    let word = plain.text.split_inclusive(' ').nth(1).unwrap().trim().to_owned();
+    let mut generate = constrained(request("x", prompt(130, 0), LOCAL), "=[0-9]{3};");
+    let trigger = Trigger { texts: vec![word.clone()], tokens: Vec::new(), once: false };
+    generate.constraint.as_mut().unwrap().trigger = Some(trigger);
+    let again = both_ways(&generate).await;
+    let (_, behind) = again.text.split_once(&word).unwrap();
+    assert!(behind.starts_with('=') && behind.as_bytes()[4] == b';', "{}", again.text);
+    assert!(behind.len() > 5, "free again: {}", again.text);
+    generate.constraint.as_mut().unwrap().trigger.as_mut().unwrap().once = true;
+    let once = both_ways(&generate).await;
+    assert!(once.text.ends_with(';') && again.text.starts_with(&once.text), "{}", once.text);
+}
+
+#[tokio::test]
+async fn constraints_that_no_worker_takes_are_refused_and_hold_nothing() {
+    let (prefill, decode) = pair(sim("x")).await;
+    let mut connection = connect(decode.address()).await;
+    let long = "a".repeat(limits::MAX_GRAMMAR_BYTES + 1);
+    for (number, pattern) in ["(", "(?=a)b", &long].into_iter().enumerate() {
+        let generate = constrained(request(&number.to_string(), prompt(10, 0), remote()), pattern);
+        assert_eq!(run(&mut connection, generate).await.error().code, ErrorCode::BadRequest);
+    }
+    let mut empty = constrained(request("t", prompt(10, 0), LOCAL), "a");
+    let trigger = Trigger { texts: Vec::new(), tokens: Vec::new(), once: true };
+    empty.constraint.as_mut().unwrap().trigger = Some(trigger);
+    assert_eq!(run(&mut connection, empty).await.error().code, ErrorCode::BadRequest);
+    assert_eq!((prefill.load(), decode.load()), (Load::default(), Load::default()));
+}

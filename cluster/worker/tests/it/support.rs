@@ -79,6 +79,7 @@ pub(crate) fn request(id: &str, prompt: Vec<u32>, prefill: PrefillPlan) -> Gener
         tenant: "ten_1".into(),
         prompt,
         sampling: Sampling::GREEDY,
+        constraint: None,
         logprobs: None,
         choices: 1,
         stop: Vec::new(),

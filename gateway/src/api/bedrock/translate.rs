@@ -41,6 +41,7 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
         model,
         messages,
         sampling: sampling(&config, top_k)?,
+        constraint: None,
         logprobs: None,
         choices: 1,
         max_tokens: max_tokens(config.max_tokens)?,

@@ -43,6 +43,7 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
         model: wire.model,
         messages,
         sampling,
+        constraint: None,
         logprobs: None,
         choices: 1,
         stop: stop(wire.stop)?,

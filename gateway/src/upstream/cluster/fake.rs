@@ -250,6 +250,7 @@ pub(crate) fn job() -> Job {
         tenant: TenantId::new(),
         prompt: vec![1, 2, 3],
         sampling: Sampling::GREEDY,
+        constraint: None,
         logprobs: None,
         choices: 1,
         stop: vec![],

@@ -6,7 +6,7 @@ use super::stream::TokenStream;
 use super::{Cluster, failure::LinkError};
 use crate::error::Result;
 use crate::id::{RequestId, TenantId};
-use cluster_protocol::{Generate, Sampling};
+use cluster_protocol::{Constraint, Generate, Sampling};
 
 /// Most tries of one request, the first included.
 const MAX_ATTEMPTS: u32 = 3;
@@ -24,6 +24,8 @@ pub struct Job {
     pub prompt: Vec<u32>,
     /// How to choose tokens, the seed fixed: an answer begun twice begins the same.
     pub sampling: Sampling,
+    /// What each choice must look like.
+    pub constraint: Option<Constraint>,
     /// Alternatives to tell for each token, beside its own probability.
     pub logprobs: Option<u32>,
     /// Answers to the one prompt, at least 1.
@@ -119,6 +121,7 @@ impl Cluster {
             tenant: job.tenant.to_string(),
             prompt: job.prompt.clone(),
             sampling: job.sampling.clone(),
+            constraint: job.constraint.clone(),
             logprobs: job.logprobs,
             choices: job.choices,
             stop: job.stop.clone(),
