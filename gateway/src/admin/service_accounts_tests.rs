@@ -311,3 +311,21 @@ async fn if_match_and_idempotency_key_hold() {
     change(Method::DELETE, "\"1\"").await.refused(412, None);
     change(Method::DELETE, "\"2\"").await.expect(204);
 }
+
+#[tokio::test]
+async fn nobody_ends_a_mightier_key_by_deleting_its_service_account() {
+    let gateway = Gateway::start().await;
+    let (acme, admin) = (&gateway.acme, &gateway.acme.admin.text);
+    let owners = gateway.acme_key(Role::TenantOwner, &widest()).await.id;
+    let developers = gateway.access_key().await;
+    for (key, ends) in [(owners, false), (developers, true)] {
+        let id = gateway.account(admin, input(&acme.project, key.as_str())).await;
+        give_to(&gateway.store, &key, &ServiceAccountId::parse(&id).unwrap()).await;
+        let path = one(&acme.tenant, &id);
+        if !ends {
+            gateway.delete(&path, admin).await.refused(403, Some("role"));
+            gateway.get(&path, admin).await.expect(200);
+        }
+        gateway.delete(&path, if ends { admin } else { &acme.owner.text }).await.expect(204);
+    }
+}

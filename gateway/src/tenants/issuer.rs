@@ -54,6 +54,21 @@ impl Issuer {
         }
     }
 
+    /// Whether it may end all credentials with these roles, as they are stored, at once.
+    ///
+    /// # Errors
+    /// `Forbidden`, naming `role`; `Internal` for a role that can't be read.
+    pub(super) fn check_ends(&self, roles: &[String]) -> Result<()> {
+        for text in roles {
+            let role = super::stored_role(text)?;
+            if !self.role.covers(role) {
+                let text = format!("It has a credential with the role {}, which yours may not end.", role.as_str());
+                return Err(Error::new(ErrorKind::Forbidden, text).about("role"));
+            }
+        }
+        Ok(())
+    }
+
     /// As [`Issuer::check_own`], of limits alone.
     ///
     /// # Errors

@@ -245,15 +245,15 @@ pub async fn update_service_account(
     expected: Option<i64>,
 ) -> Result<ServiceAccount> {
     let now = change.now;
-    let work =
-        alter(change, issuer, owner, "service_account.update", expected, move |before| before.updated(update, now));
+    let work = alter(change, issuer, owner, Verb::Update, expected, move |before| before.updated(update, now));
     work.await.map_err(name_is_taken)
 }
 
 /// Deletes it: its keys and tokens are refused from then on, and running answers of them end. Its name is free again.
 ///
 /// # Errors
-/// `NotFound`; `Forbidden` when it reaches further than its issuer; `PreconditionFailed`; those of the store.
+/// `NotFound`; `Forbidden` when it reaches further than its issuer, or one of its keys has a role that the issuer's does
+/// not cover; `PreconditionFailed`; those of the store.
 pub async fn delete_service_account(
     change: Change<'_>,
     issuer: &Issuer,
@@ -261,10 +261,26 @@ pub async fn delete_service_account(
     expected: Option<i64>,
 ) -> Result<ServiceAccount> {
     let now = change.now;
-    alter(change, issuer, owner, "service_account.delete", expected, move |before| {
+    alter(change, issuer, owner, Verb::Delete, expected, move |before| {
         Ok(ServiceAccount { deleted_at: Some(now), ..before.clone() })
     })
     .await
+}
+
+/// What is done to a service account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Update,
+    Delete,
+}
+
+impl Verb {
+    fn action(self) -> &'static str {
+        match self {
+            Verb::Update => "service_account.update",
+            Verb::Delete => "service_account.delete",
+        }
+    }
 }
 
 /// The one way in which a service account changes: under its row's lock, so that what the issuer may touch is decided on
@@ -273,7 +289,7 @@ async fn alter(
     change: Change<'_>,
     issuer: &Issuer,
     (tenant, id): (&TenantId, &ServiceAccountId),
-    action: &'static str,
+    verb: Verb,
     expected: Option<i64>,
     how: impl FnOnce(&ServiceAccount) -> Result<ServiceAccount> + Send + 'static,
 ) -> Result<ServiceAccount> {
@@ -285,6 +301,10 @@ async fn alter(
                 let before = ServiceAccount::of_row(row.ok_or_else(|| missing("service account"))?)?;
                 issuer.check(before.role, &before.scope)?;
                 check_version(before.version, expected)?;
+                if let Verb::Delete = verb {
+                    // Made while the account could give more than it does now, its keys may be mightier than it is.
+                    issuer.check_ends(&tx.roles_of_account(&tenant, &id).await?)?;
+                }
                 let mut after = how(&before)?;
                 issuer.check(after.role, &after.scope)?;
                 if after == before {
@@ -293,7 +313,7 @@ async fn alter(
                 tx.service_account_update(&after.to_row()?, now).await?;
                 (after.version, after.updated_at) = (before.version + 1, now);
                 let target = ("service_account", id.as_str());
-                let record = Record::new(action, Some(&tenant), target).before(&before).after(&after);
+                let record = Record::new(verb.action(), Some(&tenant), target).before(&before).after(&after);
                 Ok((after, Some(record)))
             })
         })
