@@ -5,6 +5,7 @@ mod audit;
 mod catalog;
 mod credentials;
 mod diagnosis;
+mod ends;
 mod lists;
 mod look_ups;
 mod owners;
@@ -113,6 +114,7 @@ fn every_method_is_called_here() {
         include_str!("admin_tokens.rs"),
         include_str!("audit.rs"),
         include_str!("diagnosis.rs"),
+        include_str!("ends.rs"),
         include_str!("look_ups.rs"),
         include_str!("lists.rs"),
         include_str!("catalog.rs"),
