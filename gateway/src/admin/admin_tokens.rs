@@ -1,7 +1,7 @@
 //! Operators' tokens over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
-use super::credentials::{CredentialStatus, RotateInput, given, issuer};
+use super::credentials::{CredentialStatus, RotateInput, given};
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::time::Time;
@@ -194,7 +194,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
         token: AdminTokenView::of(made.token.clone(), call.now()),
         secret: made.text.expose().to_owned(),
     };
-    let issuer = issuer(&call);
+    let issuer = call.caller().issuer();
     Ok(call.create(&view, made.token.version, |change| tenants::create_admin_token(change, &issuer, &made)).await?)
 }
 
@@ -238,7 +238,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
         scope: input.scope,
         expires_at: input.expires_at.map(|given| given.map(|time| time.0)),
     };
-    let (issuer, expected) = (issuer(&call), call.expected_version()?);
+    let (issuer, expected) = (call.caller().issuer(), call.expected_version()?);
     let token = call.change(|change| tenants::update_admin_token(change, &issuer, &id, update, expected)).await?;
     let version = token.version;
     Ok(versioned(AdminTokenView::of(token, call.now()), version))
@@ -267,7 +267,7 @@ pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
         secret: rotated.text.expose().to_owned(),
         previous_secret_expires_at: rotated.former_until.map(Time),
     };
-    let issuer = issuer(&call);
+    let issuer = call.caller().issuer();
     Ok(call.renew(&view, |change| tenants::rotate_admin_token(change, &issuer, &rotated, expected)).await?)
 }
 
@@ -288,7 +288,7 @@ pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
 pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::ManageOperators).await?;
     let id: AdminTokenId = call.id("token_id", WORD)?;
-    let (issuer, expected) = (issuer(&call), call.expected_version()?);
+    let (issuer, expected) = (call.caller().issuer(), call.expected_version()?);
     call.change(|change| tenants::revoke_admin_token(change, &issuer, &id, expected)).await?;
     Ok(gone())
 }

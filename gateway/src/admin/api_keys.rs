@@ -1,7 +1,7 @@
 //! API keys over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
-use super::credentials::{CredentialInput, CredentialPatch, CredentialQuery, CredentialView, RotateInput, issuer};
+use super::credentials::{CredentialInput, CredentialPatch, CredentialQuery, CredentialView, RotateInput};
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -54,8 +54,9 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
     Ok(Json(Page::of(found, size, |key| key.id.to_string(), view)).into_response())
 }
 
-/// Makes an API key, and shows its secret once. The caller's role must cover the key's, and the key's scope must lie within the
-/// caller's; an operator may give any scope. The key of a service account stays within that account.
+/// Makes an API key, and shows its secret once. The caller's role must cover the key's, the key's scope must lie within the
+/// caller's, and its limits be no looser than those of the key in use; an operator may give any scope. The key of a service
+/// account stays within that account.
 #[utoipa::path(
     post, path = "/admin/v1/tenants/{tenant_id}/api-keys", operation_id = "create_api_key", tag = "api-keys",
     params(
@@ -74,7 +75,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
         key: CredentialView::of(made.key.clone(), call.now()),
         secret: made.text.expose().to_owned(),
     };
-    let issuer = issuer(&call);
+    let issuer = call.caller().issuer();
     Ok(call.create(&view, made.key.version, |change| tenants::create_api_key(change, &issuer, &made)).await?)
 }
 
@@ -93,8 +94,9 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
     Ok(versioned(CredentialView::of(key, call.now()), version))
 }
 
-/// Changes an API key that is not revoked. The caller's role and scope must hold the key as it is and as it will be; the key in
-/// use can't be widened.
+/// Changes an API key that is not revoked. The caller's role and scope must hold the key as it is and as it will be, and its own
+/// limits hold what limits are raised; to end it earlier or lower its limits the role is enough. The key in use can't be
+/// widened.
 #[utoipa::path(
     patch, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}", operation_id = "update_api_key", tag = "api-keys",
     params(
@@ -110,7 +112,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
     let id: KeyId = call.id("key_id", WORD)?;
     let (update, expected) = (call.input::<CredentialPatch>()?.update()?, call.expected_version()?);
-    let (issuer, owner) = (issuer(&call), (call.tenant()?, &id));
+    let (issuer, owner) = (call.caller().issuer(), (call.tenant()?, &id));
     let key = call.change(|change| tenants::update_api_key(change, &issuer, owner, update, expected)).await?;
     let version = key.version;
     Ok(versioned(CredentialView::of(key, call.now()), version))
@@ -140,11 +142,11 @@ pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
         secret: rotated.text.expose().to_owned(),
         previous_secret_expires_at: rotated.former_until.map(Time),
     };
-    let (issuer, tenant) = (issuer(&call), call.tenant()?);
+    let (issuer, tenant) = (call.caller().issuer(), call.tenant()?);
     Ok(call.renew(&view, |change| tenants::rotate_api_key(change, &issuer, tenant, &rotated, expected)).await?)
 }
 
-/// Revokes an API key, for good. It can still be read; revoking it again is 404.
+/// Revokes an API key, for good. It can still be read; revoking it again is 404. The caller's role must cover the key's.
 #[utoipa::path(
     delete, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}", operation_id = "revoke_api_key", tag = "api-keys",
     params(
@@ -159,7 +161,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
     let id: KeyId = call.id("key_id", WORD)?;
     let expected = call.expected_version()?;
-    let (issuer, owner) = (issuer(&call), (call.tenant()?, &id));
+    let (issuer, owner) = (call.caller().issuer(), (call.tenant()?, &id));
     call.change(|change| tenants::revoke_api_key(change, &issuer, owner, expected)).await?;
     Ok(gone())
 }

@@ -2,13 +2,12 @@
 
 use super::call::Call;
 use super::time::Time;
-use crate::auth::Caller;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::id::{Id, KeyId, Named, ProjectId, ServiceAccountId};
 use crate::quota::Limits;
 use crate::store::CredentialFilter;
-use crate::tenants::{self, CreateCredential, Credential, Issuer, Name, Role, Scope, UpdateCredential};
+use crate::tenants::{self, CreateCredential, Credential, Name, Role, Scope, UpdateCredential};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -191,12 +190,6 @@ fn default_overlap() -> u32 {
 /// Tells `null` from absent: what is given is `Some`, whatever it is.
 pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
-}
-
-/// What the caller's credentials may make and touch.
-pub fn issuer(call: &Call) -> Issuer {
-    let caller: &Caller = call.caller();
-    Issuer::new(caller.role(), caller.scope().clone(), &call.author().id)
 }
 
 impl CredentialQuery {

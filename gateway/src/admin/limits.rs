@@ -6,7 +6,7 @@ use crate::catalog::Level;
 use crate::error::{Limit, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::quota::{self, Decision, Hierarchy, InUse, Limits, Scope, Usage};
-use crate::tenants::{self, KeyKind, KeyLimits, Permission, Project, Tenant, UpdateProject, UpdateTenant};
+use crate::tenants::{self, Credential, KeyKind, Permission, Project, Tenant, UpdateProject, UpdateTenant};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -196,11 +196,11 @@ async fn projects_reply(call: &Call, project: &Project) -> Result<Response> {
     Ok(reply(call, &Chain { level, tenant: &tenant.id, project: Some(&project.id), key: None, limits, version }))
 }
 
-async fn keys_reply(call: &Call, own: &KeyLimits) -> Result<Response> {
+async fn keys_reply(call: &Call, own: &Credential) -> Result<Response> {
     let tenant = tenant(call).await?;
     let project = tenants::project(&call.app().store, &tenant.id, &own.project).await?;
     let limits = Hierarchy { tenant: tenant.limits, project: project.limits, key: own.limits };
-    let (level, project, key) = (Level::Key, Some(&own.project), Some(&own.key));
+    let (level, project, key) = (Level::Key, Some(&own.project), Some(&own.id));
     Ok(reply(call, &Chain { level, tenant: &tenant.id, project, key, limits, version: own.version }))
 }
 
@@ -291,9 +291,9 @@ pub async fn of_api_key(State(app): State<Arc<App>>, request: Request) -> Reply 
     of_key(&app, request, KeyKind::ApiKey).await
 }
 
-/// Replaces an API key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the key's. The
-/// caller's role must cover the key's, and a key can't be used to widen its own limits. What is as asked for already
-/// keeps its version and ETag, and nothing is logged.
+/// Replaces an API key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the key's. The caller's role
+/// must cover the key's; to raise a limit its scope must hold the key, and its own limits what is raised. A key can't be used
+/// to widen its own. What is as asked for already keeps its version and ETag, and nothing is logged.
 #[utoipa::path(
     put, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}/limits", operation_id = "set_api_key_limits",
     tag = "limits",
@@ -325,9 +325,9 @@ pub async fn of_access_key(State(app): State<Arc<App>>, request: Request) -> Rep
     of_key(&app, request, KeyKind::AccessKey).await
 }
 
-/// Replaces a SigV4 access key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the
-/// key's. The caller's role must cover the key's. What is as asked for already keeps its version and ETag, and nothing is
-/// logged.
+/// Replaces an access key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the key's. The caller's role
+/// must cover the key's; to raise a limit its scope must hold the key, and its own limits what is raised. A key can't be used
+/// to widen its own. What is as asked for already keeps its version and ETag, and nothing is logged.
 #[utoipa::path(
     put, path = "/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/limits", operation_id = "set_access_key_limits",
     tag = "limits",

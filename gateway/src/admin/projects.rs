@@ -165,7 +165,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 /// Deletes a project for every purpose but the ledger: its keys are refused from then on, running answers end by
-/// themselves. A tenant's last project can be deleted too.
+/// themselves. The caller's role must cover the roles of all keys and service accounts that end with it. A tenant's last
+/// project can be deleted too.
 #[utoipa::path(
     delete, path = "/admin/v1/tenants/{tenant_id}/projects/{project_id}", operation_id = "delete_project",
     tag = "projects",
@@ -180,7 +181,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
 pub async fn delete(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteSettings).await?;
     let (tenant, id, expected) = (call.tenant()?, id(&call)?, call.expected_version()?);
-    call.change(|change| tenants::delete_project(change, (tenant, &id), expected)).await?;
+    let issuer = call.caller().issuer();
+    call.change(|change| tenants::delete_project(change, &issuer, (tenant, &id), expected)).await?;
     Ok(gone())
 }
 

@@ -69,7 +69,7 @@ pub struct ServiceAccountInput {
     pub scope: Scope,
     /// Whose JWTs it may present.
     pub federated_identity: Option<FederatedIdentity>,
-    /// Not usable from then on; absent: usable until deleted.
+    /// Ahead, at most ten years; absent: usable until deleted.
     pub expires_at: Option<Time>,
 }
 
@@ -89,7 +89,7 @@ pub struct ServiceAccountPatch {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<FederatedIdentity>)]
     pub federated_identity: Option<Option<FederatedIdentity>>,
-    /// `null`: usable until deleted.
+    /// Ahead, at most ten years; `null`: usable until deleted. Not later by a credential of its own.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Time>)]
     pub expires_at: Option<Option<Time>>,
@@ -228,7 +228,8 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 /// Changes a service account. Before and after, its role must be one that the caller's covers, and its scope lie within
-/// the caller's, unless an operator calls. What is as asked for already keeps its version and ETag, and nothing is logged.
+/// the caller's, unless an operator calls; to end it earlier, or to take its federated identity away, the role is enough.
+/// What is as asked for already keeps its version and ETag, and nothing is logged.
 #[utoipa::path(
     patch, path = "/admin/v1/tenants/{tenant_id}/service-accounts/{service_account_id}",
     operation_id = "update_service_account", tag = "service accounts",
@@ -249,7 +250,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
     Ok(reply(call.change(update).await?))
 }
 
-/// Deletes a service account: its keys and JWTs are refused from then on, and running answers of them end.
+/// Deletes a service account: its keys and JWTs are refused from then on, and running answers of them end. The caller's
+/// role must cover the account's, and those of its keys.
 #[utoipa::path(
     delete, path = "/admin/v1/tenants/{tenant_id}/service-accounts/{service_account_id}",
     operation_id = "delete_service_account", tag = "service accounts",

@@ -228,7 +228,7 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
 /// A service account is used whenever one of its keys is.
 fn note_use(app: &App, identity: &Identity, now: crate::clock::Micros, takeover: Option<Takeover>) {
     app.uses.note(identity.principal.key.as_str(), now, takeover);
-    if let Some(account) = &identity.service_account {
+    if let Some(account) = &identity.principal.service_account {
         app.uses.note(account.as_str(), now, None);
     }
 }

@@ -348,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn verify_believes_neither_the_database_nor_the_gateway_alone() {
         let (desk, url) = desk().await;
-        let connection = || Connection { admin_url: url.clone(), admin_token: Some(desk.root.clone()), ca_file: None };
+        let connection = || Connection::of(&url, &desk.root);
         let client = Client::new(connection()).unwrap();
         let verdict = of_gateway(&client).await.unwrap();
         let gateway = verdict.gateway.as_ref().unwrap();

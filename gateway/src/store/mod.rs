@@ -39,7 +39,6 @@ mod dialect;
 mod door;
 mod follower;
 mod ledger;
-mod limits;
 mod look_ups;
 mod projects;
 mod request_list;
@@ -66,7 +65,6 @@ pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use follower::Follower;
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
-pub use limits::KeyLimitsRow;
 pub use look_ups::{
     AccessKeyRow, AdminTokenRow, ApiKeyRow, FormerDigest, LOOK_UP_DEADLINE, Owner, UsableServiceAccountRow,
 };
