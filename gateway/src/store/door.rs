@@ -7,8 +7,10 @@
 
 use super::alone::{self, ExclusiveLock};
 use super::dialect::{self, ConnectionRef, Engine, Place, PoolRef, Pools, Transactions};
+use super::reports::{REPORT_DEADLINE, Reports};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::id::TenantId;
 use futures::future::BoxFuture;
 use std::future::Future;
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub struct Store {
     tasks: TaskTracker,
     /// Turns of [`Store::transaction_in_turn`].
     turns: Arc<Semaphore>,
+    /// Turns of [`Store::report`].
+    reports: Arc<Reports>,
 }
 
 /// Single queries, each a transaction of its own. Only ever seen inside [`Store::detached`].
@@ -55,7 +59,8 @@ impl Store {
         let connecting = tokio::spawn(async move { dialect::connect(&config).await });
         let pools = joined(connecting.await)?;
         let turns = Arc::new(Semaphore::new(TURNS));
-        Ok(Store { pools: Arc::new(pools), tasks: TaskTracker::new(), turns })
+        let reports = Arc::new(Reports::new(pools.most_reports));
+        Ok(Store { pools: Arc::new(pools), tasks: TaskTracker::new(), turns, reports })
     }
 
     /// Keeps a second gateway off the same SQLite file, or one with the same id off the same PostgreSQL database, for as
@@ -149,6 +154,37 @@ impl Store {
         .await
     }
 
+    /// Runs a read whose length depends on how much there is to read, about `tenant` or about all: only a few at a time,
+    /// of one tenant only one, and each only for so long; the database itself ends it then, which frees the connection.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` and `Overloaded` when its turn does not come; `Overloaded` when it takes too long.
+    pub(super) async fn report<T: Send + 'static>(
+        &self,
+        tenant: Option<&TenantId>,
+        work: impl for<'c> FnOnce(ConnectionRef<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    ) -> Result<T> {
+        self.report_within(REPORT_DEADLINE, tenant, work).await
+    }
+
+    pub(super) async fn report_within<T: Send + 'static>(
+        &self,
+        within: Duration,
+        tenant: Option<&TenantId>,
+        work: impl for<'c> FnOnce(ConnectionRef<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    ) -> Result<T> {
+        let turn = self.reports.turn(tenant).await?;
+        let pools = self.pools.clone();
+        self.patiently(|_| async move {
+            // Held until the work is done, whether or not anybody still waits for it.
+            let _turn = turn;
+            // The database ends the statement; this is for one that is not heard of any more.
+            let heard = timeout(within + WORK_DEADLINE, dialect::report(&pools.reports, within, work)).await;
+            heard.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        })
+        .await
+    }
+
     /// As [`Store::detached`], for as long as it takes.
     pub(super) async fn patiently<T, F>(&self, work: impl FnOnce(Queries) -> F) -> Result<T>
     where
@@ -177,7 +213,7 @@ impl Store {
     pub async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-        for pool in [&self.pools.read, &self.pools.write] {
+        for pool in [&self.pools.read, &self.pools.write, &self.pools.reports] {
             match pool {
                 Engine::Sqlite(pool) => pool.close().await,
                 Engine::Postgres(pool) => pool.close().await,
