@@ -113,6 +113,10 @@ pub struct Http {
 pub struct Admin {
     /// Whether the operations on a tenant's own things also answer on the data port, for that tenant's credentials.
     pub on_data_port: bool,
+    /// Most operations in work at once on each port; beyond it callers get 503.
+    pub max_requests: usize,
+    /// Whether `/metrics` answers callers on other machines without a credential.
+    pub public_metrics: bool,
 }
 
 /// How this replica learns of administrators' changes.

@@ -56,8 +56,14 @@ impl Desk {
 
     /// With these clusters, whose workers are not watched yet.
     pub(crate) async fn open_with(clusters: Vec<config::Cluster>) -> Desk {
+        Desk::open_as(|config| config.cluster = clusters).await
+    }
+
+    /// Configured otherwise.
+    pub(crate) async fn open_as(configure: impl FnOnce(&mut Config)) -> Desk {
         let (fixture, state) = sqlite().await;
-        let config = Config { cluster: clusters, ..fixture.config };
+        let mut config = fixture.config;
+        configure(&mut config);
         let given =
             |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| crate::upstream::cluster::fake::SECRET.to_owned());
         let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
