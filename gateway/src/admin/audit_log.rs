@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::audit::{self, Author, AuthorKind, Entry, Mark, Target, Walked};
 use crate::auth::Caller;
 use crate::error::{Error, Result};
-use crate::id::{Named, TenantId, kinds};
+use crate::id::{KeyId, ServiceAccountId, TenantId};
 use crate::secrets::{SecretText, Secrets};
 use crate::store::AuditFilter;
 use crate::tenants::{Permission, Role};
@@ -207,9 +207,7 @@ impl AuditEntryView {
 
 /// Whether it is the id of a credential that a tenant can have.
 fn is_tenants(author_id: &str) -> bool {
-    [kinds::Key::PREFIX, kinds::ServiceAccount::PREFIX]
-        .iter()
-        .any(|prefix| author_id.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_')))
+    KeyId::parse(author_id).is_some() || ServiceAccountId::parse(author_id).is_some()
 }
 
 /// Takes operators' ids out of what was changed.

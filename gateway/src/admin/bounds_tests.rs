@@ -142,3 +142,55 @@ async fn metrics_answer_this_machine_and_whoever_may_read_the_platform() {
     let public = Desk::open_as(|config| config.admin.public_metrics = true).await;
     assert_eq!(scrape(&public, "192.0.2.7", None).await, 200);
 }
+
+#[tokio::test]
+async fn a_tenant_that_has_all_it_may_have_is_told_so() {
+    let desk = Desk::open_as(|config| {
+        (config.admin.per_tenant.projects, config.admin.per_tenant.changes_per_minute) = (2, 3);
+    })
+    .await;
+    let (tenant, project) = desk.tenant("acme").await;
+    let owner = desk.key((&tenant, &project), Role::TenantOwner).await;
+    let path = format!("/admin/v1/tenants/{tenant}/projects");
+    let make = async |name: &str, credential: &str| {
+        desk.call("POST", &path, credential, &json!({"name": name}).to_string()).await
+    };
+    assert_eq!(make("second", &desk.root).await.status.as_u16(), 201);
+    let full = make("third", &desk.root).await;
+    assert_eq!(full.fault(), (409, None), "{}", full.text);
+    assert_eq!(full.json()["type"], "urn:caprock:problem:conflict");
+    let fast = make("third", &owner).await;
+    assert_eq!((fast.fault().0, &fast.json()["type"]), (429, &"urn:caprock:problem:quota_exceeded".into()));
+    let after: u32 = fast.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&after), "{after}");
+}
+
+#[tokio::test]
+async fn a_credential_that_is_as_asked_for_already_gets_no_new_version_and_no_entry() {
+    let desk = Desk::open().await;
+    let (tenant, project) = desk.tenant("acme").await;
+    let own = format!("/admin/v1/tenants/{tenant}");
+    let key = json!({"name": "k", "project_id": project});
+    for (path, input) in [
+        (format!("{own}/api-keys"), key.clone()),
+        (format!("{own}/access-keys"), key),
+        ("/admin/v1/admin-tokens".to_owned(), json!({"name": "k", "role": "platform_viewer"})),
+    ] {
+        let made = desk.call("POST", &path, &desk.root, &input.to_string()).await;
+        assert_eq!(made.status.as_u16(), 201, "{}", made.text);
+        let one = format!("{path}/{}", made.json()["id"].as_str().unwrap());
+        let end = async || desk.app.store.audit_head().await.unwrap().seq;
+        let before = end().await;
+        for body in [r#"{"name":"k"}"#, "{}"] {
+            let same = desk.call("PATCH", &one, &desk.root, body).await;
+            assert_eq!((same.status.as_u16(), &same.headers["etag"]), (200, &"\"1\"".parse().unwrap()), "{one} {body}");
+        }
+        assert_eq!(
+            (end().await, &desk.get(&one, &desk.root).await.headers["etag"]),
+            (before, &"\"1\"".parse().unwrap())
+        );
+        assert_eq!(desk.call("POST", &format!("{one}/rotate"), &desk.root, "{}").await.status.as_u16(), 200);
+        let other = desk.call("PATCH", &one, &desk.root, r#"{"name":"other"}"#).await;
+        assert_eq!((&other.headers["etag"], end().await), (&"\"3\"".parse().unwrap(), before + 2), "{one}");
+    }
+}

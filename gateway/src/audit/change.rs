@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::secrets::Secrets;
 use crate::store::{NewAuditEntry, NewIdempotentReply, Store, Tx};
+use crate::tenants::caps;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -115,7 +116,8 @@ impl Change<'_> {
     /// of a record says that nothing was changed: then nothing is logged either.
     ///
     /// # Errors
-    /// Those of `work` and of the store; `Conflict` when the idempotency key was used in the meantime.
+    /// Those of `work` and of the store; `Conflict` when the idempotency key was used in the meantime; `QuotaExceeded`
+    /// when a tenant changes too much in a minute.
     pub async fn commit<T: Send + 'static, R: Into<Option<Record>> + Send>(
         &self,
         work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, R)>> + Send + 'static,
@@ -128,6 +130,9 @@ impl Change<'_> {
                     // First: of two calls with one key the second waits here, and is then told.
                     if let Some(once) = &once {
                         tx.idempotent_reply_insert(&NewIdempotentReply::new(once, now)).await?;
+                    }
+                    if let Some(tenant) = &author.tenant_id {
+                        caps::within_pace(tx, tenant, now).await?;
                     }
                     let (value, record) = work(tx).await?;
                     if let Some(record) = record.into() {

@@ -31,6 +31,7 @@ mod alone;
 mod api_keys;
 mod audit;
 mod audit_entries;
+mod caps;
 mod catalog;
 mod columns;
 mod credentials;

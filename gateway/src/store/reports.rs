@@ -16,6 +16,9 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Reports about one tenant at a time.
 const OF_ONE_TENANT: usize = 1;
 
+/// Reports about one tenant that are under way or wait: each that waits holds one of the admin API's places.
+const OF_ONE_TENANT_WITH_WAITING: usize = 4;
+
 /// Who may read a report now.
 #[derive(Debug)]
 pub(super) struct Reports {
@@ -44,7 +47,7 @@ impl Reports {
     /// `QuotaExceeded` when the tenant's own reports are in the way, `Overloaded` when others' are.
     pub(super) async fn turn(&self, tenant: Option<&TenantId>) -> Result<Turn> {
         let until = Instant::now() + TURN_TIMEOUT;
-        let of_tenant = match tenant.map(|tenant| self.of(tenant)) {
+        let of_tenant = match tenant.map(|tenant| self.of(tenant)).transpose()? {
             Some(turns) => Some(timeout_at(until, turns.acquire_owned()).await.map_err(|_| own_in_the_way())?),
             None => None,
         };
@@ -55,11 +58,16 @@ impl Reports {
         })
     }
 
-    fn of(&self, tenant: &TenantId) -> Arc<Semaphore> {
+    fn of(&self, tenant: &TenantId) -> Result<Arc<Semaphore>> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever holds or awaits a turn holds its semaphore.
         tenants.retain(|_, turns| Arc::strong_count(turns) > 1);
-        Arc::clone(tenants.entry(tenant.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_TENANT))))
+        let turns = tenants.entry(tenant.clone()).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_TENANT)));
+        // One is the map's own.
+        if Arc::strong_count(turns) > OF_ONE_TENANT_WITH_WAITING {
+            return Err(own_in_the_way());
+        }
+        Ok(Arc::clone(turns))
     }
 }
 
@@ -76,6 +84,22 @@ fn all_taken() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::future::join_all;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_few_of_a_tenants_reports_wait() {
+        let (reports, tenant, begun) = (Reports::new(2), TenantId::new(), Instant::now());
+        let first = reports.turn(Some(&tenant)).await.unwrap();
+        let asked = join_all((0..20).map(|_| async {
+            let refused = reports.turn(Some(&tenant)).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::QuotaExceeded(Limit::Concurrency));
+            begun.elapsed()
+        }));
+        let waited = asked.await.into_iter().filter(|waited| !waited.is_zero()).count();
+        assert_eq!(waited, OF_ONE_TENANT_WITH_WAITING - 1);
+        drop(first);
+        reports.turn(Some(&tenant)).await.unwrap();
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_tenant_waits_for_its_own_reports_and_takes_nobody_elses_turn() {

@@ -1,5 +1,6 @@
 //! What is the same for a tenant's API keys and access keys: everything but the secret.
 
+use super::caps::{Made, leave_room};
 use super::issuer::{Bounds, Issuer, check_tenants, check_within_role, check_within_scope};
 use super::{Name, Role, Scope, missing, stored_role, stored_scope};
 use crate::audit::{Author, Change, Record};
@@ -14,6 +15,8 @@ use serde::Serialize;
 const MAX_LIFE: Micros = 3_653 * 24 * 3600 * 1_000_000;
 /// Longest that a former secret stays accepted, in seconds: 30 days.
 pub const MAX_OVERLAP_SECONDS: u32 = 30 * 24 * 3600;
+
+const UPDATE: &str = "update";
 
 /// A tenant's API key or access key. Holds nothing secret: it is what the audit log records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -279,6 +282,7 @@ pub(super) async fn create(
     change
         .commit(move |tx| {
             Box::pin(async move {
+                leave_room(tx, &made.tenant, Made::Credential, made.created_at).await?;
                 check_account(tx, &made, Some(made.role), Some(&made.scope)).await?;
                 let row = made.row()?;
                 let stored = match secret {
@@ -296,6 +300,7 @@ pub(super) async fn create(
 }
 
 /// The one way in which a credential changes: under its row's lock, with what the issuer may checked before and after.
+/// What is as asked for already gets no new version.
 ///
 /// # Errors
 /// `NotFound` unless the tenant has it and it is not revoked; `Forbidden`, naming the field; `PreconditionFailed`;
@@ -316,11 +321,14 @@ pub(super) async fn alter(
                 issuer.check(before.role, &before.scope)?;
                 super::check_version(before.version, expected)?;
                 let (verb, mut after) = take(tx, kind, &issuer, &before, step, now).await?;
+                if verb == UPDATE && after == before {
+                    return Ok((after, None));
+                }
                 (after.version, after.updated_at) = (before.version + 1, now);
                 let action = format!("{}.{verb}", kind.target());
                 let record = Record::new(&action, Some(&tenant), (kind.target(), id.as_str()));
                 let record = record.before(&before).after(&after);
-                Ok((after, record))
+                Ok((after, Some(record)))
             })
         })
         .await
@@ -341,8 +349,10 @@ async fn take(
             issuer.check(after.role, &after.scope)?;
             issuer.check_own(before.id.as_str(), &before.bounds(), &after.bounds())?;
             check_account(tx, &after, role, scope.as_ref()).await?;
-            kind.update(tx, &after.row()?, now).await?;
-            Ok(("update", after))
+            if after != *before {
+                kind.update(tx, &after.row()?, now).await?;
+            }
+            Ok((UPDATE, after))
         }
         Step::Rotate { secret, former_until } => {
             let owner = (&before.tenant, &before.id);

@@ -8,6 +8,7 @@ mod access_key;
 mod admin_token;
 mod api_key;
 mod bearer;
+pub(crate) mod caps;
 mod credential;
 mod issuer;
 mod known;
