@@ -66,7 +66,7 @@ impl AccessKeyView {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_credentials")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadCredentials).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadCredentials).await?;
     let query: CredentialQuery = call.query()?;
     let (size, filter, after) = (page::size(query.limit)?, query.filter()?, query.after()?);
     let found = tenants::access_keys(&app.store, call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;

@@ -158,7 +158,7 @@ impl AdminTokenView {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadPlatform).await?;
     let query: AdminTokenQuery = call.query()?;
     let size = page::size(query.limit)?;
     let after = query.after.as_deref().map(after).transpose()?;

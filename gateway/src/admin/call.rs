@@ -23,6 +23,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
+/// Largest body. The longest that any operation takes, a scope with all its models and ranges, is a quarter of it; with
+/// every character escaped it still fits.
+const BODY_BYTES: usize = 64 << 10;
+
 /// An admitted call.
 #[derive(Debug)]
 pub struct Call {
@@ -38,12 +42,22 @@ pub struct Call {
 
 impl Call {
     /// Knows the caller, checks that it has `permission` for the tenant that the path names, if it names one, and reads
-    /// the body.
+    /// the body. A query has no meaning here: an operation that reads one begins with [`Call::admit_with_query`].
     ///
     /// # Errors
     /// `Unauthenticated`; `NotFound` for a tenant that isn't there or isn't the caller's, whatever its permissions;
-    /// `Forbidden`; those of reading a body.
+    /// `Forbidden`; those of reading a body; `Invalid` for any query parameter.
     pub async fn admit(app: &Arc<App>, request: Request, permission: Permission) -> Result<Call> {
+        let call = Call::admit_with_query(app, request, permission).await?;
+        call.no_query()?;
+        Ok(call)
+    }
+
+    /// As [`Call::admit`], for an operation that reads the query with [`Call::query`].
+    ///
+    /// # Errors
+    /// Those of [`Call::admit`], but for the query.
+    pub async fn admit_with_query(app: &Arc<App>, request: Request, permission: Permission) -> Result<Call> {
         let (mut head, body) = request.into_parts();
         let (caller, ticket) = auth::admit_caller(app, &head).await?;
         let ids = path_ids(&mut head).await?;
@@ -52,7 +66,7 @@ impl Call {
             None => None,
         };
         admit_to(app, &caller, tenant.as_ref(), permission).await?;
-        let body = body::read(&head, body, &app.config.http).await?;
+        let body = body::read(&head, body, BODY_BYTES.min(app.config.http.body_bytes), &app.config.http).await?;
         ticket.check_again(app).await?;
         let now = app.clock.now();
         let author =
@@ -125,11 +139,7 @@ impl Call {
         Ok(query)
     }
 
-    /// Where a query has no meaning.
-    ///
-    /// # Errors
-    /// `Invalid` for any parameter.
-    pub fn no_query(&self) -> Result<()> {
+    fn no_query(&self) -> Result<()> {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Nothing {}

@@ -99,7 +99,7 @@ fn reply(project: Project) -> Response {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_settings")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadSettings).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadSettings).await?;
     let query: ProjectQuery = call.query()?;
     let (size, after) = (page::size(query.limit)?, page::after(query.after.as_deref())?);
     let filter = ProjectFilter { name: query.name, with_deleted: query.with_deleted };

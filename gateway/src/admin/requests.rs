@@ -124,7 +124,7 @@ impl From<RequestListRow> for RequestListView {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_requests")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadRequests).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadRequests).await?;
     let query: RequestQuery = call.query()?;
     let size = page::size(query.limit)?;
     let after = query.after.as_deref().map(after).transpose()?;

@@ -180,7 +180,7 @@ fn reply(account: ServiceAccount) -> Response {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_credentials")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadCredentials).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadCredentials).await?;
     let query: ServiceAccountQuery = call.query()?;
     let (size, after) = (page::size(query.limit)?, page::after(query.after.as_deref())?);
     let filter = ServiceAccountFilter { project: query.project_id, name: query.name };

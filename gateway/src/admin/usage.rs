@@ -139,7 +139,7 @@ impl From<(Group, Sums)> for UsageGroupView {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_usage")))
 )]
 pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadUsage).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadUsage).await?;
     let query: UsageQuery = call.query()?;
     let size = size(query.limit)?;
     let Range { from, to } = Range::of(query.from, query.to, call.now(), DAYS)?;

@@ -116,8 +116,7 @@ impl From<WorkerInfo> for WorkerReportView {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
-    call.no_query()?;
+    Call::admit(&app, request, Permission::ReadPlatform).await?;
     let data = app.upstreams.status().into_iter().map(WorkerView::from).collect();
     Ok(Json(Page::<WorkerView> { data, has_more: false, next_after: None }).into_response())
 }

@@ -113,7 +113,8 @@ pub async fn create_access_key(change: Change<'_>, issuer: &Issuer, made: &Creat
     changes::create(change, KeyKind::AccessKey, issuer, &made.key, Stored::Sealed(made.sealed.clone())).await
 }
 
-/// Changes an access key, as it is after that. `expected` is the version that the caller has seen.
+/// Changes an access key, as it is after that. `expected` is the version that the caller has seen. What is as asked for
+/// already gets no new version.
 ///
 /// # Errors
 /// `NotFound` unless the tenant has it and it is not revoked; `Forbidden`, naming the field; `PreconditionFailed`;

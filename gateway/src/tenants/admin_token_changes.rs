@@ -18,6 +18,7 @@ use std::net::IpAddr;
 
 /// As the audit log names it.
 const TARGET: &str = "admin_token";
+const UPDATE: &str = "update";
 /// Where operators bring one along.
 const GIVEN: &str = "CAPROCK_ADMIN_TOKEN";
 
@@ -94,7 +95,8 @@ pub async fn register_admin_token(change: Change<'_>, name: Name, text: &str) ->
     Ok(made.token.id)
 }
 
-/// Changes a token, as it is after that. `expected` is the version that the caller has seen.
+/// Changes a token, as it is after that. `expected` is the version that the caller has seen. What is as asked for already
+/// gets no new version.
 ///
 /// # Errors
 /// `NotFound` unless it is there and not revoked; `Forbidden`, naming the field; `PreconditionFailed`; `Conflict` when
@@ -155,11 +157,14 @@ async fn alter(
                 issuer.check_role(before.role)?;
                 super::check_version(before.version, expected)?;
                 let (verb, mut after) = take(tx, &issuer, &before, step, now).await?;
+                if verb == UPDATE && after == before {
+                    return Ok((after, None));
+                }
                 check_one_remains(tx, &before, &after, now, address).await?;
                 (after.version, after.updated_at) = (before.version + 1, now);
                 let record = Record::new(&format!("{TARGET}.{verb}"), None, (TARGET, id.as_str()));
                 let record = record.before(&before).after(&after);
-                Ok((after, record))
+                Ok((after, Some(record)))
             })
         })
         .await
@@ -180,8 +185,10 @@ async fn take(
                 issuer.check(after.role, &after.scope)?;
             }
             issuer.check_own(before.id.as_str(), &before.bounds(), &after.bounds())?;
-            tx.admin_token_update(&after.row()?, now).await?;
-            Ok(("update", after))
+            if after != *before {
+                tx.admin_token_update(&after.row()?, now).await?;
+            }
+            Ok((UPDATE, after))
         }
         Step::Rotate { digest, former_until } => {
             issuer.check(before.role, &before.scope)?;

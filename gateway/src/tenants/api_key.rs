@@ -97,7 +97,8 @@ pub async fn create_api_key(change: Change<'_>, issuer: &Issuer, made: &CreatedA
     changes::create(change, KeyKind::ApiKey, issuer, &made.key, Stored::Digest(made.digest.clone())).await
 }
 
-/// Changes an API key, as it is after that. `expected` is the version that the caller has seen.
+/// Changes an API key, as it is after that. `expected` is the version that the caller has seen. What is as asked for
+/// already gets no new version.
 ///
 /// # Errors
 /// `NotFound` unless the tenant has it and it is not revoked; `Forbidden`, naming the field; `PreconditionFailed`;

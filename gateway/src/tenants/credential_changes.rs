@@ -1,6 +1,7 @@
 //! The ways in which a tenant's API keys and access keys are made, changed, rotated and revoked.
 
 use super::account_bounds::{check_within, lock_owners};
+use super::caps::{Made, leave_room};
 use super::{Credential, Issuer, KeyKind, UpdateCredential, missing};
 use crate::audit::{Change, Record};
 use crate::clock::Micros;
@@ -59,6 +60,7 @@ pub(super) async fn create(
     change
         .commit(move |tx| {
             Box::pin(async move {
+                leave_room(tx, &made.tenant, Made::Credential, made.created_at).await?;
                 if let Some(account) = lock_owners(tx, &made).await? {
                     check_within(&account, Some(made.role), Some(&made.scope))?;
                 }
@@ -78,7 +80,7 @@ pub(super) async fn create(
 }
 
 /// The one way in which a credential changes: under its row's lock, with what the issuer may checked before and after.
-/// What sets limits alone, as they are already, makes no new version.
+/// What is as asked for already gets no new version.
 ///
 /// # Errors
 /// `NotFound` unless the tenant has it and it is not revoked, and, but for revoking it, neither is its project or service
@@ -123,6 +125,9 @@ async fn take(
     match step {
         Step::Update(update) => {
             let after = checked(tx, issuer, before, update, now).await?;
+            if after == *before {
+                return Ok(None);
+            }
             kind.update(tx, &after.row()?, now).await?;
             Ok(Some(("update", after)))
         }

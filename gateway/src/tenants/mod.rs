@@ -10,6 +10,7 @@ mod admin_token;
 mod admin_token_changes;
 mod api_key;
 mod bearer;
+pub(crate) mod caps;
 mod credential;
 mod credential_changes;
 mod expiry;

@@ -1,5 +1,6 @@
 //! Projects: a tenant's unit of keys, limits and reports.
 
+use super::caps::{Made, leave_room};
 use super::limits::check_limits;
 use super::tenant::name_is_taken;
 use super::{Issuer, Name, access_column, check_version, found, missing, stored_access};
@@ -103,6 +104,7 @@ pub async fn create_project(change: Change<'_>, project: &Project) -> Result<()>
     let work = change.commit(move |tx| {
         Box::pin(async move {
             let Project { id, tenant, name, created_at, .. } = &project;
+            leave_room(tx, tenant, Made::Project, *created_at).await?;
             found(tx.project_create(tenant, id, name.as_str(), *created_at).await?, "tenant")?;
             Ok(((), Record::new("project.create", Some(tenant), ("project", id.as_str())).after(&project)))
         })

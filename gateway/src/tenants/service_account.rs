@@ -1,5 +1,6 @@
 //! Service accounts: machines of a project, with keys of their own, with tokens of a trusted issuer, or both.
 
+use super::caps::{Made, leave_room};
 use super::expiry::check_expiry;
 use super::issuer::{Issuer, check_tenants, looser};
 use super::tenant::name_is_taken;
@@ -239,6 +240,7 @@ pub async fn create_service_account(change: Change<'_>, issuer: &Issuer, account
     let account = account.clone();
     let work = change.commit(move |tx| {
         Box::pin(async move {
+            leave_room(tx, &account.tenant, Made::ServiceAccount, account.created_at).await?;
             if !tx.service_account_create(&account.to_row()?).await? {
                 return Err(missing("project").about("project_id"));
             }

@@ -219,7 +219,8 @@ async fn alter(
 /// A conflict that is about the name, said so.
 pub(super) fn name_is_taken(error: Error) -> Error {
     match error.kind {
-        ErrorKind::Conflict => error.about("name"),
+        // The database's, which has a cause; of bounds it knows nothing.
+        ErrorKind::Conflict if error.cause().is_some() => error.about("name"),
         _ => error,
     }
 }

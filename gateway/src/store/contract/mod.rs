@@ -10,6 +10,7 @@ mod lists;
 mod look_ups;
 mod owners;
 mod projects;
+mod reports;
 mod requests;
 mod service_accounts;
 mod whole;
