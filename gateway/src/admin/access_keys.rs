@@ -2,6 +2,7 @@
 
 use super::call::{Call, Reply, gone, versioned};
 use super::credentials::{CredentialInput, CredentialPatch, CredentialQuery, CredentialView, RotateInput};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -19,6 +20,7 @@ const WORD: &str = "access key";
 
 /// An access key. Its secret is shown only by the calls that make it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::access_key())))]
 pub struct AccessKeyView {
     /// What it has in common with API keys.
     #[serde(flatten)]
@@ -29,6 +31,7 @@ pub struct AccessKeyView {
 
 /// A new access key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::created_access_key())))]
 pub struct CreatedAccessKeyView {
     /// The key.
     #[serde(flatten)]
@@ -39,6 +42,7 @@ pub struct CreatedAccessKeyView {
 
 /// An access key's new secret.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::rotated_access_key())))]
 pub struct RotatedAccessKeyView {
     /// `key_…`
     pub id: String,
@@ -148,7 +152,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
         ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated call safe for a day: it gets this reply again, secret included"),
     ),
-    request_body(content = Option<RotateInput>, description = "May be left out"),
+    request_body(content = Option<RotateInput>, description = "May be left out", example = json!({"overlap_seconds": 3600})),
     responses((status = 200, body = RotatedAccessKeyView)),
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("write_credentials")))
 )]

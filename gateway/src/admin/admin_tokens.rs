@@ -2,6 +2,7 @@
 
 use super::call::{Call, Reply, gone, versioned};
 use super::credentials::{CredentialStatus, RotateInput, given};
+use super::examples;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::time::Time;
@@ -25,6 +26,7 @@ const WORD: &str = "admin token";
 
 /// An operator's token. Its secret is shown only by the calls that make it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::admin_token())))]
 pub struct AdminTokenView {
     /// `adm_…`
     pub id: String,
@@ -58,6 +60,7 @@ pub struct AdminTokenView {
 
 /// A new token.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::created_admin_token())))]
 pub struct CreatedAdminTokenView {
     /// The token.
     #[serde(flatten)]
@@ -68,6 +71,7 @@ pub struct CreatedAdminTokenView {
 
 /// A token's new secret.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::rotated_admin_token())))]
 pub struct RotatedAdminTokenView {
     /// `adm_…`
     pub id: String,
@@ -81,7 +85,7 @@ pub struct RotatedAdminTokenView {
 /// A token to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "terraform", "role": "platform_admin", "scope": {"operations": ["administer"], "ip_ranges": ["10.0.0.0/8"]}, "expires_at": "2027-01-31T12:00:00Z"}))]
+#[schema(example = json!({"name": "terraform", "role": "platform_admin", "scope": {"operations": ["administer"], "ip_ranges": ["10.0.0.0/8"]}, "expires_at": "2030-12-31T00:00:00Z"}))]
 pub struct AdminTokenInput {
     /// 1 to 64 characters.
     #[schema(min_length = 1, max_length = 64)]
@@ -253,7 +257,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
         ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated call safe for a day: it gets this reply again, secret included"),
     ),
-    request_body(content = Option<RotateInput>, description = "May be left out"),
+    request_body(content = Option<RotateInput>, description = "May be left out", example = json!({"overlap_seconds": 3600})),
     responses((status = 200, body = RotatedAdminTokenView)),
     security(("admin_token" = [])), extensions(("x-permission" = json!("manage_operators")))
 )]

@@ -2,6 +2,7 @@
 
 use super::call::{Call, Reply, gone, versioned};
 use super::credentials::{CredentialInput, CredentialPatch, CredentialQuery, CredentialView, RotateInput};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -18,6 +19,7 @@ const WORD: &str = "API key";
 
 /// A new API key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::created_api_key())))]
 pub struct CreatedApiKeyView {
     /// The key.
     #[serde(flatten)]
@@ -28,6 +30,7 @@ pub struct CreatedApiKeyView {
 
 /// An API key's new secret.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::rotated_api_key())))]
 pub struct RotatedApiKeyView {
     /// `key_…`
     pub id: String,
@@ -128,7 +131,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
         ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated call safe for a day: it gets this reply again, secret included"),
     ),
-    request_body(content = Option<RotateInput>, description = "May be left out"),
+    request_body(content = Option<RotateInput>, description = "May be left out", example = json!({"overlap_seconds": 3600})),
     responses((status = 200, body = RotatedApiKeyView)),
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("write_credentials")))
 )]

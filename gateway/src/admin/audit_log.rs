@@ -1,6 +1,7 @@
 //! Who changed what, and whether the record of it is whole.
 
 use super::call::{Call, Reply};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -27,6 +28,7 @@ const NDJSON: &str = "application/x-ndjson";
 
 /// A change that an administrator made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::audit_entry())))]
 pub struct AuditEntryView {
     /// Its number, from 1 and without gaps over all tenants. Only operators see it: from two of its own, a tenant could
     /// tell how much others change.
@@ -137,6 +139,7 @@ pub struct ExportQuery {
 
 /// Whether the log is as it was written.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::verification())))]
 pub struct VerificationView {
     /// Whether nothing was found.
     pub ok: bool,
@@ -347,7 +350,8 @@ impl<'a> Cursor<'a> {
 #[utoipa::path(
     get, path = "/admin/v1/audit-log/export", operation_id = "export_audit_log", tag = "audit",
     params(ExportQuery),
-    responses((status = 200, description = "Lines of JSON", content_type = "application/x-ndjson", body = String)),
+    responses((status = 200, description = "Lines of JSON", content_type = "application/x-ndjson", body = String,
+        example = json!(examples::audit_export()))),
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_audit")))
 )]
 pub async fn export(State(app): State<Arc<App>>, request: Request) -> Reply {

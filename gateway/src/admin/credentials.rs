@@ -1,6 +1,7 @@
 //! What API keys, access keys and operators' tokens have in common over HTTP.
 
 use super::call::Call;
+use super::examples;
 use super::time::Time;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
@@ -39,6 +40,7 @@ impl CredentialStatus {
 
 /// An API key or access key. Its secret is shown only by the calls that make it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::api_key())))]
 pub struct CredentialView {
     /// `key_…`
     pub id: String,
@@ -103,7 +105,7 @@ impl CredentialView {
 /// A key to be made, of a project or of a service account.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "ci", "project_id": "prj_01993f3c5d7e7a70b0c1d2e3f4a5b6c7", "scope": {"operations": ["inference"], "models": ["amazon.nova-*"]}, "expires_at": "2027-01-31T12:00:00Z"}))]
+#[schema(examples(json!(examples::credential_input())))]
 pub struct CredentialInput {
     /// 1 to 64 characters.
     #[schema(min_length = 1, max_length = 64)]

@@ -1,6 +1,7 @@
 //! Limits over HTTP: a level's own, and which of all those above it wins, and why.
 
 use super::call::{Call, Reply, versioned};
+use super::examples;
 use crate::app::App;
 use crate::catalog::Level;
 use crate::error::{Limit, Result};
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 
 /// The limits of a tenant, a project or a key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::key_limits())))]
 pub struct LimitsView {
     /// Whose.
     pub level: Level,

@@ -6,6 +6,7 @@ pub mod api_keys;
 pub mod audit_log;
 pub mod call;
 pub mod credentials;
+pub mod examples;
 pub mod idempotency;
 pub mod limits;
 pub mod model_access;

@@ -1,6 +1,7 @@
 //! Model access over HTTP: a level's own list, those above it, and what they say of a model.
 
 use super::call::{Call, Reply, versioned};
+use super::examples;
 use crate::app::App;
 use crate::catalog::{Access, Explanation, Level, ModelAccess};
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ pub struct ModelList {
 
 /// The model access of a tenant or a project.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::model_access())))]
 pub struct ModelAccessView {
     /// Whose.
     pub level: Level,

@@ -1,6 +1,7 @@
 //! Projects over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -17,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A project.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::project())))]
 pub struct ProjectView {
     /// `prj_…`
     pub id: String,

@@ -1,6 +1,7 @@
 //! What became of requests.
 
 use super::call::{Call, Reply};
+use super::examples;
 use super::page::{self, Page};
 use super::range::{Days, Range};
 use super::time::Time;
@@ -23,6 +24,7 @@ const DAYS: Days = Days { default: 1, most: 31 };
 
 /// A request in a list; the request itself shows more.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::listed_request())))]
 pub struct RequestListView {
     /// `req_…`
     pub request_id: String,
@@ -182,8 +184,7 @@ pub async fn get_of_tenant(State(app): State<Arc<App>>, request: Request) -> Rep
 /// Outcome, tokens, worker path and ledger entry of one request of any tenant.
 #[utoipa::path(
     get, path = "/admin/v1/requests/{request_id}", operation_id = "get_request", tag = "requests",
-    params(("request_id" = String, Path, description = "`req_…`, as the reply's `x-request-id` says",
-        example = "req_0198c0de4a7b7c31b6f0a1d2e3f40516")),
+    params(("request_id" = String, Path, description = "`req_…`, as the reply's `x-request-id` says")),
     responses((status = 200, description = "The request", body = RequestView)),
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]

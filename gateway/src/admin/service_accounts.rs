@@ -1,6 +1,7 @@
 //! Service accounts over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -19,6 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A service account: a machine of a project.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::service_account())))]
 pub struct ServiceAccountView {
     /// `sva_…`
     pub id: String,
@@ -49,11 +51,7 @@ pub struct ServiceAccountView {
 /// A service account to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "name": "nightly-report", "project_id": "prj_0198c0de", "role": "tenant_developer",
-    "scope": {"operations": ["inference"], "models": ["amazon.nova-*"]},
-    "federated_identity": {"issuer": "https://issuer.example", "subject": "repo:acme/shop:ref:refs/heads/main"}
-}))]
+#[schema(examples(json!(examples::service_account_input())))]
 pub struct ServiceAccountInput {
     /// 1 to 64 characters; must not be taken in its project.
     #[schema(min_length = 1, max_length = 64)]

@@ -1,6 +1,7 @@
 //! Tenants over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -16,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A tenant.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::tenant())))]
 pub struct TenantView {
     /// `ten_…`
     pub id: String,

@@ -1,6 +1,7 @@
 //! What a tenant used and owes.
 
 use super::call::{Call, Reply};
+use super::examples;
 use super::range::{Days, Range};
 use super::requests::{key_id, project_id};
 use super::time::Time;
@@ -50,6 +51,7 @@ pub struct UsageQuery {
 
 /// What was used, in groups. A group without usage is not there.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::usage())))]
 pub struct UsageView {
     /// The range's start.
     pub from: Time,

@@ -1,6 +1,7 @@
 //! The cluster's workers as this gateway knows them.
 
 use super::call::{Call, Reply};
+use super::examples;
 use super::page::Page;
 use super::time::Time;
 use crate::app::App;
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 
 /// A worker, as this gateway knows it by its last probe.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::worker())))]
 pub struct WorkerView {
     /// Its cluster's name in the configuration.
     pub cluster: String,

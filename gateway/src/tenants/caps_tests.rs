@@ -95,7 +95,7 @@ async fn however_many_are_made_at_once_a_tenant_has_no_more_than_it_may() {
         refused.into_iter().for_each(|refused| is_full(refused, "4 projects, and may have 4"));
 
         let gone = made.into_iter().next().unwrap().unwrap();
-        delete_project(here.change(3), (&here.tenant, &gone), None).await.unwrap();
+        delete_project(here.change(3), &Issuer::command(), (&here.tenant, &gone), None).await.unwrap();
         here.project("again", 4).await.unwrap();
         is_full(here.project("one more", 4).await, "projects");
         let taken = here.project("again", 4).await.unwrap_err();

@@ -38,6 +38,7 @@ pub struct Tenant {
 /// Whether a tenant's credentials are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = TenantStatus)]
 pub enum Status {
     /// They are.
     Active,
