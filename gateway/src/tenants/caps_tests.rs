@@ -35,6 +35,16 @@ impl Here {
         let here = Here { store, secrets, author, tenant: tenant.id.clone(), project: project.id.clone() };
         create_tenant(here.change(1), &tenant).await.unwrap();
         create_project(here.change(1), &project).await.unwrap();
+        // Connections for changes that run beside each other: opening the second takes longer than many changes.
+        let pause = || {
+            here.store.transaction(|_| {
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    Ok(())
+                })
+            })
+        };
+        join_all((0..4).map(|_| pause())).await.into_iter().for_each(Result::unwrap);
         here
     }
 
