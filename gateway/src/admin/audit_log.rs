@@ -293,7 +293,7 @@ async fn listed(call: &Call, tenant: Option<&TenantId>) -> Reply {
         from: query.from.map(|time| time.0),
         to: query.to.map(|time| time.0),
     };
-    let found = audit::entries(&call.app().store, tenant, &filter, before, page::rows(size)).await?;
+    let found = audit::entries(&call.reports(), tenant, &filter, before, page::rows(size)).await?;
     let view = |entry| AuditEntryView::of(entry, call.caller());
     let mut page = Page::of(found, size, |entry| entry.seq.to_string(), view);
     page.next_after = page.next_after.map(|seq| cursor.write(&seq)).transpose()?;
