@@ -6,7 +6,6 @@ use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
-use crate::clock::Micros;
 use crate::id::KeyId;
 use crate::tenants::{self, CreatedAccessKey, Credential, Permission, RotatedAccessKey};
 use axum::Json;
@@ -56,9 +55,9 @@ pub struct RotatedAccessKeyView {
 }
 
 impl AccessKeyView {
-    fn of(key: Credential, now: Micros) -> AccessKeyView {
+    fn of(key: Credential, call: &Call) -> AccessKeyView {
         let access_key_id = tenants::access_key_id(&key.id);
-        AccessKeyView { key: CredentialView::of(key, now), access_key_id }
+        AccessKeyView { key: CredentialView::of(key, call), access_key_id }
     }
 }
 
@@ -72,9 +71,9 @@ impl AccessKeyView {
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit_with_query(&app, request, Permission::ReadCredentials).await?;
     let query: CredentialQuery = call.query()?;
-    let (size, filter, after) = (page::size(query.limit)?, query.filter()?, query.after()?);
+    let (size, filter, after) = (page::size(query.limit)?, query.filter(call.caller())?, query.after()?);
     let found = tenants::access_keys(&app.store, call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
-    let view = |key| AccessKeyView::of(key, call.now());
+    let view = |key| AccessKeyView::of(key, &call);
     Ok(Json(Page::of(found, size, |key| key.id.to_string(), view)).into_response())
 }
 
@@ -96,7 +95,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
     let input = call.input::<CredentialInput>()?.resolve(&call).await?;
     let made = CreatedAccessKey::generate(&app.secrets, call.tenant()?, input, call.author(), call.now())?;
     let view = CreatedAccessKeyView {
-        key: AccessKeyView::of(made.key.clone(), call.now()),
+        key: AccessKeyView::of(made.key.clone(), &call),
         secret_access_key: made.secret.expose().to_owned(),
     };
     let issuer = call.caller().issuer();
@@ -115,7 +114,7 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
     let id: KeyId = call.id("key_id", WORD)?;
     let key = tenants::access_key_of(&app.store, call.tenant()?, &id).await?;
     let version = key.version;
-    Ok(versioned(AccessKeyView::of(key, call.now()), version))
+    Ok(versioned(AccessKeyView::of(key, &call), version))
 }
 
 /// Changes an access key that is not revoked. The caller's role and scope must hold the key as it is and as it will be, and its own
@@ -139,7 +138,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (issuer, owner) = (call.caller().issuer(), (call.tenant()?, &id));
     let key = call.change(|change| tenants::update_access_key(change, &issuer, owner, update, expected)).await?;
     let version = key.version;
-    Ok(versioned(AccessKeyView::of(key, call.now()), version))
+    Ok(versioned(AccessKeyView::of(key, &call), version))
 }
 
 /// Gives an access key a new secret, and shows it once. The former one is accepted for a while longer, so that its holders can be

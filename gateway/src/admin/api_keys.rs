@@ -51,9 +51,9 @@ pub struct RotatedApiKeyView {
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit_with_query(&app, request, Permission::ReadCredentials).await?;
     let query: CredentialQuery = call.query()?;
-    let (size, filter, after) = (page::size(query.limit)?, query.filter()?, query.after()?);
+    let (size, filter, after) = (page::size(query.limit)?, query.filter(call.caller())?, query.after()?);
     let found = tenants::api_keys(&app.store, call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
-    let view = |key| CredentialView::of(key, call.now());
+    let view = |key| CredentialView::of(key, &call);
     Ok(Json(Page::of(found, size, |key| key.id.to_string(), view)).into_response())
 }
 
@@ -75,7 +75,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
     let input = call.input::<CredentialInput>()?.resolve(&call).await?;
     let made = CreatedApiKey::generate(&app.secrets, call.tenant()?, input, call.author(), call.now())?;
     let view = CreatedApiKeyView {
-        key: CredentialView::of(made.key.clone(), call.now()),
+        key: CredentialView::of(made.key.clone(), &call),
         secret: made.text.expose().to_owned(),
     };
     let issuer = call.caller().issuer();
@@ -94,7 +94,7 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
     let id: KeyId = call.id("key_id", WORD)?;
     let key = tenants::api_key(&app.store, call.tenant()?, &id).await?;
     let version = key.version;
-    Ok(versioned(CredentialView::of(key, call.now()), version))
+    Ok(versioned(CredentialView::of(key, &call), version))
 }
 
 /// Changes an API key that is not revoked. The caller's role and scope must hold the key as it is and as it will be, and its own
@@ -118,7 +118,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
     let (issuer, owner) = (call.caller().issuer(), (call.tenant()?, &id));
     let key = call.change(|change| tenants::update_api_key(change, &issuer, owner, update, expected)).await?;
     let version = key.version;
-    Ok(versioned(CredentialView::of(key, call.now()), version))
+    Ok(versioned(CredentialView::of(key, &call), version))
 }
 
 /// Gives an API key a new secret, and shows it once. The former one is accepted for a while longer, so that its holders can be

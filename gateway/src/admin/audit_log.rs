@@ -1,6 +1,7 @@
 //! Who changed what, and whether the record of it is whole.
 
 use super::call::{Call, Reply};
+use super::credentials::{OPERATOR, is_tenants};
 use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
@@ -8,7 +9,7 @@ use crate::app::App;
 use crate::audit::{self, Author, AuthorKind, Entry, Mark, Target, Walked};
 use crate::auth::Caller;
 use crate::error::{Error, Result};
-use crate::id::{KeyId, ServiceAccountId, TenantId};
+use crate::id::TenantId;
 use crate::secrets::{SecretText, Secrets};
 use crate::store::AuditFilter;
 use crate::tenants::{Permission, Role};
@@ -208,15 +209,10 @@ impl AuditEntryView {
     }
 }
 
-/// Whether it is the id of a credential that a tenant can have.
-fn is_tenants(author_id: &str) -> bool {
-    KeyId::parse(author_id).is_some() || ServiceAccountId::parse(author_id).is_some()
-}
-
 /// Takes operators' ids out of what was changed.
 fn hide_operators(thing: &mut Value) {
     if let Some(by) = thing.get_mut("created_by").filter(|by| !by.as_str().is_some_and(is_tenants)) {
-        *by = "operator".into();
+        *by = OPERATOR.into();
     }
 }
 
@@ -297,7 +293,7 @@ async fn listed(call: &Call, tenant: Option<&TenantId>) -> Reply {
         from: query.from.map(|time| time.0),
         to: query.to.map(|time| time.0),
     };
-    let found = audit::entries(&call.app().store, tenant, &filter, before, page::rows(size)).await?;
+    let found = audit::entries(&call.reports(), tenant, &filter, before, page::rows(size)).await?;
     let view = |entry| AuditEntryView::of(entry, call.caller());
     let mut page = Page::of(found, size, |entry| entry.seq.to_string(), view);
     page.next_after = page.next_after.map(|seq| cursor.write(&seq)).transpose()?;

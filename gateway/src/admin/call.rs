@@ -11,6 +11,7 @@ use crate::body;
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Id, Named, RequestId, TenantId};
+use crate::store::Store;
 use crate::tenants::{self, Permission};
 use axum::Json;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
@@ -22,6 +23,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Largest body. The longest that any operation takes, a scope with all its models and ranges, is a quarter of it; with
 /// every character escaped it still fits.
@@ -38,6 +40,8 @@ pub struct Call {
     author: Author,
     tenant: Option<TenantId>,
     now: Micros,
+    /// Of a tenant's caller.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
@@ -66,12 +70,25 @@ impl Call {
             None => None,
         };
         admit_to(app, &caller, tenant.as_ref(), permission).await?;
+        // Before the body, which may come slowly.
+        let place = match &caller {
+            Caller::Tenant(principal) => Some(app.admin_places.take(&principal.tenant)?),
+            Caller::Operator(_) | Caller::Federated(_) => None,
+        };
         let body = body::read(&head, body, BODY_BYTES.min(app.config.http.body_bytes), &app.config.http).await?;
         ticket.check_again(app).await?;
         let now = app.clock.now();
         let author =
             ticket.author(&caller, auth::address(&head, &app.config.http), head.extensions.get::<RequestId>().cloned());
-        Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now })
+        Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now, _place: place })
+    }
+
+    /// The database, for a report: an operator's doesn't wait for those of the tenant that it is about.
+    pub fn reports(&self) -> Store {
+        match &self.caller {
+            Caller::Operator(_) | Caller::Federated(_) => self.app.store.for_operators(),
+            Caller::Tenant(_) => self.app.store.clone(),
+        }
     }
 
     /// The gateway.

@@ -14,6 +14,7 @@ pub mod model_aliases;
 pub mod model_views;
 pub mod models;
 pub mod page;
+pub mod places;
 pub mod problem;
 pub mod projects;
 pub mod range;

@@ -144,7 +144,7 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
         outcome: query.outcome.map(Outcome::as_str),
         dialect: query.dialect.map(Dialect::as_str),
     };
-    let found = billing::requests(&app.store, call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
+    let found = billing::requests(&call.reports(), call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
     Ok(Json(Page::of(found, size, |row| row.id.to_string(), RequestListView::from)).into_response())
 }
 

@@ -154,7 +154,7 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
         by: grouping(query.group_by.as_deref())?,
     };
     let after = query.after.as_deref().map(|text| read(text, of.by)).transpose()?;
-    let mut page = billing::usage(&app.store, call.tenant()?, &of, after.as_ref(), (size + 1).into()).await?;
+    let mut page = billing::usage(&call.reports(), call.tenant()?, &of, after.as_ref(), (size + 1).into()).await?;
     let has_more = page.groups.len() > size as usize;
     page.groups.truncate(size as usize);
     let next_after = page.groups.last().filter(|_| has_more).map(|(group, _)| write(group)).transpose()?;

@@ -23,21 +23,26 @@ impl Tx {
         .map_err(super::dialect::classify)
     }
 
-    /// A tenant's service accounts that are not deleted.
+    /// A tenant's service accounts that are deleted neither themselves nor with their project.
     pub async fn tenant_service_accounts(&mut self, tenant: &TenantId) -> Result<i64> {
         on!(self.connection(), c => query_scalar(
-            "SELECT COUNT(*) FROM service_accounts WHERE tenant_id = $1 AND deleted_at IS NULL", [tenant],
+            "SELECT COUNT(*) FROM service_accounts s
+             JOIN projects p ON p.tenant_id = s.tenant_id AND p.id = s.project_id AND p.deleted_at IS NULL
+             WHERE s.tenant_id = $1 AND s.deleted_at IS NULL",
+            [tenant],
         ).fetch_one(c).await)
         .map_err(super::dialect::classify)
     }
 
-    /// A tenant's API keys and access keys that are neither revoked nor, at `now`, expired.
+    /// A tenant's API keys and access keys that are neither revoked, nor deleted with their project, nor, at `now`, expired.
     pub async fn tenant_credentials(&mut self, tenant: &TenantId, now: Micros) -> Result<i64> {
         on!(self.connection(), c => query_scalar(
-            "SELECT (SELECT COUNT(*) FROM api_keys
-                     WHERE tenant_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2))
-                  + (SELECT COUNT(*) FROM access_keys
-                     WHERE tenant_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2))",
+            "SELECT (SELECT COUNT(*) FROM api_keys k
+                     JOIN projects p ON p.tenant_id = k.tenant_id AND p.id = k.project_id AND p.deleted_at IS NULL
+                     WHERE k.tenant_id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2))
+                  + (SELECT COUNT(*) FROM access_keys k
+                     JOIN projects p ON p.tenant_id = k.tenant_id AND p.id = k.project_id AND p.deleted_at IS NULL
+                     WHERE k.tenant_id = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2))",
             [tenant, now],
         ).fetch_one(c).await)
         .map_err(super::dialect::classify)

@@ -178,6 +178,10 @@ pub(super) fn classify(error: sqlx::Error) -> Error {
             let text = "The service is overloaded. Try again shortly.";
             Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(1)).caused_by(error)
         }
+        _ if is_a_lost_race(&error) => {
+            let text = "Another change was in the way. Try again.";
+            Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(1)).caused_by(error)
+        }
         _ if is_too_large(&error) => {
             let text = "A sum is too large to be told. Ask for less at once.";
             Error::new(ErrorKind::Invalid, text).caused_by(error)
@@ -188,6 +192,12 @@ pub(super) fn classify(error: sqlx::Error) -> Error {
         }
         _ => Error::internal(error),
     }
+}
+
+/// A deadlock that PostgreSQL ended, or a serialisation failure: nothing was done.
+fn is_a_lost_race(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| ["40P01", "40001"].contains(&code.as_ref()))
 }
 
 /// A sum beyond 64 bits: PostgreSQL has a code for it, SQLite only words.

@@ -40,7 +40,8 @@ pub(super) async fn leave_room(tx: &mut Tx, tenant: &TenantId, made: Made, now: 
     Err(Error::new(ErrorKind::Conflict, text))
 }
 
-/// Whether a tenant's own caller may make one more change now. What operators change counts, and is never refused.
+/// Whether a tenant's own caller may make one more change now. What operators change counts, and is never refused; nor is
+/// revoking and deleting. The tenant's row was locked before any other of the tenant's.
 ///
 /// # Errors
 /// `QuotaExceeded` when there were as many within the last minute as there may be; those of the store.

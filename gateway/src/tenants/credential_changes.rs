@@ -97,6 +97,9 @@ pub(super) async fn alter(
     change
         .commit(move |tx| {
             Box::pin(async move {
+                if matches!(&step, Step::Update(update) if update.expires_at.is_some()) {
+                    tx.tenant_lock(&tenant).await?; // it may come back to life: see `checked`
+                }
                 let before = kind.found(kind.for_change(tx, &tenant, &id).await?)?;
                 issuer.check_role(before.role)?;
                 super::check_version(before.version, expected)?;
@@ -171,6 +174,10 @@ async fn checked(
     let account = lock_owners(tx, before).await.map_err(has_ended)?;
     let (role, scope) = (update.role, update.scope.clone());
     let after = before.updated(update, now)?;
+    let is_over = |key: &Credential| key.expires_at.is_some_and(|at| at <= now);
+    if is_over(before) && !is_over(&after) {
+        leave_room(tx, &before.tenant, Made::Credential, now).await?;
+    }
     if !after.only_tightens(before) {
         issuer.check(before.role, &before.scope)?;
         issuer.check(after.role, &after.scope)?;

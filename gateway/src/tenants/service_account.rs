@@ -241,6 +241,10 @@ pub async fn create_service_account(change: Change<'_>, issuer: &Issuer, account
     let work = change.commit(move |tx| {
         Box::pin(async move {
             leave_room(tx, &account.tenant, Made::ServiceAccount, account.created_at).await?;
+            // Held, so that it does not end meanwhile with an account in it that nobody looked at.
+            tx.project_for_change(&account.tenant, &account.project)
+                .await?
+                .ok_or_else(|| missing("project").about("project_id"))?;
             if !tx.service_account_create(&account.to_row()?).await? {
                 return Err(missing("project").about("project_id"));
             }
@@ -322,6 +326,7 @@ async fn alter(
                 let before = ServiceAccount::of_row(row.ok_or_else(|| missing("service account"))?)?;
                 issuer.check_role(before.role)?;
                 check_version(before.version, expected)?;
+                tx.project_for_change(&tenant, &before.project).await?.ok_or_else(|| missing("service account"))?;
                 let mut after = how(&before)?;
                 match verb {
                     // Made while the account could give more than it does now, its keys may be mightier than it is.
