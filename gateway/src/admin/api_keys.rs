@@ -74,10 +74,8 @@ pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
     let input = call.input::<CredentialInput>()?.resolve(&call).await?;
     let made = CreatedApiKey::generate(&app.secrets, call.tenant()?, input, call.author(), call.now())?;
-    let view = CreatedApiKeyView {
-        key: CredentialView::of(made.key.clone(), &call),
-        secret: made.text.expose().to_owned(),
-    };
+    let view =
+        CreatedApiKeyView { key: CredentialView::of(made.key.clone(), &call), secret: made.text.expose().to_owned() };
     let issuer = call.caller().issuer();
     Ok(call.create(&view, made.key.version, |change| tenants::create_api_key(change, &issuer, &made)).await?)
 }

@@ -159,7 +159,8 @@ async fn a_tenant_that_has_all_it_may_have_is_told_so() {
     let full = make("third", &desk.root).await;
     assert_eq!(full.fault(), (409, None), "{}", full.text);
     assert_eq!(full.json()["type"], "urn:caprock:problem:conflict");
-    let fast = make("third", &owner).await;
+    let renamed = json!({"name": "renamed"}).to_string();
+    let fast = desk.call("PATCH", &format!("{path}/{project}"), &owner, &renamed).await;
     assert_eq!((fast.fault().0, &fast.json()["type"]), (429, &"urn:caprock:problem:quota_exceeded".into()));
     let after: u32 = fast.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&after), "{after}");

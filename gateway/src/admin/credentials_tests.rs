@@ -49,7 +49,8 @@ async fn a_key_is_made_read_listed_changed_and_revoked() {
         assert_eq!((made.etag(), made.headers["cache-control"].to_str().unwrap()), ("\"1\"", "no-store"));
         let mut made = made.expect(201);
         assert!(made["created_by"].as_str().unwrap().starts_with("adm_"));
-        let to_tenants = gateway.get(&format!("{keys}/{}", made["id"].as_str().unwrap()), &gateway.acme.owner.text).await;
+        let to_tenants =
+            gateway.get(&format!("{keys}/{}", made["id"].as_str().unwrap()), &gateway.acme.owner.text).await;
         assert_eq!(to_tenants.expect(200)["created_by"], "operator");
         let guessed = format!("{keys}?created_by={}", made["created_by"].as_str().unwrap());
         assert_eq!(gateway.get(&guessed, &gateway.acme.owner.text).await.expect(200)["data"], json!([]));

@@ -1,7 +1,7 @@
 use super::super::{
     CreateCredential, CreateServiceAccount, CreatedAccessKey, CreatedApiKey, Issuer, Name, Project, Role, Scope,
-    ServiceAccount, Tenant, create_access_key, create_api_key, create_project, create_service_account, create_tenant,
-    delete_project, revoke_api_key,
+    ServiceAccount, Tenant, UpdateCredential, create_access_key, create_api_key, create_project,
+    create_service_account, create_tenant, delete_project, revoke_api_key, update_api_key,
 };
 use super::*;
 use crate::audit::{Author, Change};
@@ -119,7 +119,7 @@ async fn credentials_count_together_until_they_are_revoked_or_expired() {
     on_both_engines(|fixture| async move {
         let here = Here::new(fixture, CAPS).await;
         here.access_key(1).await.unwrap();
-        here.api_key(Some(100), 1).await.unwrap();
+        let expiring = here.api_key(Some(100), 1).await.unwrap();
         let third = here.api_key(None, 1).await.unwrap();
         is_full(here.api_key(None, 99).await, "3 API keys and access keys");
         is_full(here.access_key(99).await, "3 API keys and access keys");
@@ -129,9 +129,19 @@ async fn credentials_count_together_until_they_are_revoked_or_expired() {
         here.api_key(None, 102).await.unwrap();
         is_full(here.api_key(None, 102).await, "API keys");
 
+        let longer = UpdateCredential { expires_at: Some(None), ..UpdateCredential::default() };
+        let key = (&here.tenant, &expiring);
+        let revived = update_api_key(here.change(103), &Issuer::command(), key, longer, None).await;
+        is_full(revived.map(drop), "API keys");
+
         here.service_account("a").await.unwrap();
         here.service_account("b").await.unwrap();
         is_full(here.service_account("c").await, "2 service accounts");
+        let next = here.project("next", 1).await.unwrap();
+        delete_project(here.change(3), &Issuer::command(), (&here.tenant, &here.project), None).await.unwrap();
+        let here = Here { project: next, ..here };
+        here.service_account("a").await.unwrap();
+        here.api_key(None, 104).await.unwrap();
     })
     .await;
 }
@@ -152,6 +162,8 @@ async fn a_tenant_that_changes_too_much_in_a_minute_waits_and_operators_do_not()
         }
         let almost = here.project("almost", start + MINUTE - 1).await.unwrap_err();
         assert_eq!(almost.retry_after, Some(Duration::from_micros(1)));
+        let first = (&here.tenant, &here.project);
+        delete_project(here.change(start), &Issuer::command(), first, None).await.expect("what ends is not paced");
         here.author = operator;
         here.project("by an operator", start + 1).await.unwrap();
         here.author = own;

@@ -94,8 +94,13 @@ async fn a_tenant_reads_one_report_at_a_time() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         store.audit_entries(Some(&tenant), &Default::default(), i64::MAX, 1).await.unwrap_err()
     };
-    let (first, second) = tokio::join!(busy, second);
+    let operators = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        store.for_operators().audit_entries(Some(&tenant), &Default::default(), i64::MAX, 1).await.unwrap()
+    };
+    let (first, second, operators) = tokio::join!(busy, second, operators);
     first.unwrap();
+    assert_eq!(operators.len(), 0, "who looks into what a tenant does is not kept out by it");
     assert_eq!(second.kind, ErrorKind::QuotaExceeded(Limit::Concurrency));
 }
 
