@@ -2,6 +2,7 @@
 
 use crate::accept::{Door, Ending, Limits, accept};
 use crate::admin::idempotency;
+use crate::admin::places::Places;
 use crate::app::App;
 use crate::audit::Anchor;
 use crate::auth::jwt::Issuers;
@@ -158,6 +159,7 @@ pub(crate) fn assemble(config: Config, secrets: Secrets, store: Store) -> Result
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
         inference: inference::State::new(&config),
+        admin_places: Places::new(config.admin.max_requests),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),

@@ -14,9 +14,9 @@
 /// Runs one query on whichever engine is behind `$db`, an [`Engine`] of executors.
 ///
 /// `on!(db, c => query("… $1", [bind, …]).execute(c).await)`. A text whose highest placeholder is not the number of
-/// binds does not compile (SQLite would read a missing one as NULL).
+/// binds does not compile (SQLite would read a missing one as NULL). The text is a literal or a constant.
 macro_rules! on {
-    ($db:expr, $c:ident => $query:ident($sql:literal, [$($bind:expr),* $(,)?] $(,)?) $($run:tt)+) => {{
+    ($db:expr, $c:ident => $query:ident($sql:expr, [$($bind:expr),* $(,)?] $(,)?) $($run:tt)+) => {{
         const { $crate::store::columns::check_binds($sql, <[&str]>::len(&[$(stringify!($bind)),*])) };
         match $db {
             $crate::store::Engine::Sqlite($c) => sqlx::$query($sql)$(.bind($bind))* $($run)+,
@@ -31,6 +31,7 @@ mod alone;
 mod api_keys;
 mod audit;
 mod audit_entries;
+mod caps;
 mod catalog;
 mod columns;
 mod credentials;
@@ -39,9 +40,9 @@ mod dialect;
 mod door;
 mod follower;
 mod ledger;
-mod limits;
 mod look_ups;
 mod projects;
+mod reports;
 mod request_list;
 mod requests;
 mod schema;
@@ -66,7 +67,6 @@ pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use follower::Follower;
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
-pub use limits::KeyLimitsRow;
 pub use look_ups::{
     AccessKeyRow, AdminTokenRow, ApiKeyRow, FormerDigest, LOOK_UP_DEADLINE, Owner, UsableServiceAccountRow,
 };
