@@ -123,6 +123,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     inference::recover::spawn(&app);
     background.spawn(keep_anchor(Arc::clone(&app)));
     background.spawn(idempotency::forget_old(Arc::clone(&app)));
+    background.spawn(inference::once::forget_old(Arc::clone(&app)));
     for door in doors {
         background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
     }

@@ -45,7 +45,8 @@ async fn used(desk: &Desk, (tenant, project): (&TenantId, &ProjectId), ago: i64,
     billing::open_request(&desk.app.store, &open).await.unwrap();
     let usage = Usage { input_tokens: 10, output_tokens: output, ..Usage::default() };
     let detail = Detail::default();
-    let settlement = Settlement { id: id.clone(), outcome: Outcome::Completed, usage, detail, ended_at: now };
+    let settlement =
+        Settlement { id: id.clone(), outcome: Outcome::Completed, usage, detail, ended_at: now, keep: None };
     billing::settle(&desk.app.store, &settlement).await.unwrap();
     (id, key)
 }

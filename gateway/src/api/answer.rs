@@ -1,5 +1,6 @@
 //! Reading an answer's events on behalf of a caller: whole, or piece by piece.
 
+use crate::api::repeat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inference::{Event, Finished, Reader, Started};
 use axum::body::Body;
@@ -79,6 +80,7 @@ impl<F: FnMut(Event) -> Bytes> State<F> {
 
 /// Says in the head who answers, and until when the model that was asked for is there.
 pub fn name_the_answerer(headers: &mut HeaderMap, started: &Started) {
+    repeat::name_the_replay(headers, started.replayed);
     if let Ok(engine) = HeaderValue::from_str(&started.engine) {
         headers.insert(ENGINE, engine);
     }

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod bedrock;
 pub mod json;
 pub mod openai;
+pub mod repeat;
 
 use crate::error::{Error, ErrorKind};
 use crate::id::RequestId;

@@ -1,13 +1,17 @@
 //! The canonical answer: what every dialect translates from.
 
 use crate::catalog::Deprecation;
+use crate::clock::Micros;
 use crate::error::Error;
+use crate::id::RequestId;
 use crate::money::Nanousd;
 use cluster_protocol::{Counts, FinishReason, Path, Timings, TokenLogprobs};
+use serde::{Deserialize, Serialize};
 
 /// A step of an answer. Order: `Started`, any number of `Text`, then one `Finished` or `Failed`. `Failed` may come
-/// first.
-#[derive(Debug, Clone)]
+/// first. An answer that is kept is stored as this JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The first token is there; nothing was sent to the caller before.
     Started(Started),
@@ -24,13 +28,21 @@ pub enum Event {
     },
     /// The answer is complete and settled.
     Finished(Box<Finished>),
-    /// The answer can't be completed; what was generated is settled.
+    /// The answer can't be completed; what was generated is settled. Never kept.
+    #[serde(skip)]
     Failed(Error),
 }
 
 /// What is known when an answer begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
+    /// The request that generates the answer; with a kept answer not the caller's, but the one that was first.
+    pub request_id: RequestId,
+    /// When that request's head was read, µs since 1970.
+    pub accepted_at: Micros,
+    /// Whether it was generated for an earlier call with the same Idempotency-Key.
+    #[serde(skip)]
+    pub replayed: bool,
     /// The model that answers, as the catalog names it.
     pub model: String,
     /// Set when another model stands in for the one that was asked for: its id.
@@ -44,7 +56,7 @@ pub struct Started {
 }
 
 /// A complete answer's facts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     /// Why each choice ended, in their order; never empty.
     pub reasons: Vec<FinishReason>,
@@ -70,7 +82,7 @@ impl Finished {
 }
 
 /// Tokens of a request in disjoint buckets; each dialect derives its own sums.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Prompt tokens computed for this request.
     pub input_tokens: u64,

@@ -3,11 +3,12 @@
 use super::event::{Event, Finished, Started};
 use super::log::FrameLog;
 use super::meter::{Interrupts, Meter, interrupts};
+use super::once::{self, Claim};
 use super::settle::{LEASE_US, settle};
 use super::state::{Entered, Running};
 use super::tally::{Asked, Tally, Unanswered};
 use super::verdict::{Facts, Verdict, verdict};
-use super::{Request, Usage, limits};
+use super::{Dialect, Request, Usage, limits};
 use crate::app::App;
 use crate::auth::{Admission, Principal};
 use crate::billing::{self, Detail, OpenRequest, Settlement};
@@ -15,6 +16,7 @@ use crate::catalog::Route;
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
 use crate::quota::Reservation;
+use crate::store::AnswerToKeep;
 use crate::upstream::{Attempt, Cluster, Failure, Job, Placement, TokenStream};
 use cluster_protocol::{Counts, Done, Grammar};
 use futures::FutureExt;
@@ -38,6 +40,8 @@ pub(super) struct Call {
     request: Arc<Request>,
     accepted_at: Micros,
     since: Instant,
+    /// Set where the answer is to be kept.
+    claim: Option<Claim>,
 }
 
 /// What is known of a request so far: enough to settle it, however it ends.
@@ -63,7 +67,16 @@ struct Prompt {
 
 impl Call {
     pub(super) fn new(admission: Admission, request: Request, accepted_at: Micros) -> Call {
-        Call { admission, request: Arc::new(request), accepted_at, since: Instant::now() }
+        Call { admission, request: Arc::new(request), accepted_at, since: Instant::now(), claim: None }
+    }
+
+    /// The answer is to be kept under this claim.
+    pub(super) fn claims(self, claim: Claim) -> Call {
+        Call { claim: Some(claim), ..self }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.request.dialect
     }
 
     fn principal(&self) -> &Principal {
@@ -72,7 +85,7 @@ impl Call {
 }
 
 /// Runs a request to its settlement. Never cancelled: it ends by itself, within the deadlines of its steps.
-pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, place: (OwnedSemaphorePermit, Entered)) {
+pub(super) async fn run(app: Arc<App>, mut call: Call, log: FrameLog, place: (OwnedSemaphorePermit, Entered)) {
     app.metrics.inference.running.inc();
     let mut case = Case {
         opened: None,
@@ -101,7 +114,8 @@ pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, place: (OwnedS
     let facts = Facts { interrupt, started: case.meter.started(), counts: case.meter.counts() };
     let tally = tally(&app, &call, &mut case, || verdict(facts, result.as_deref()), &log).await;
     let verdict = verdict(Facts { counts: tally.counts, ..facts }, result.as_deref());
-    conclude(&app, &call, case, result, verdict, tally, &log).await;
+    let claim = call.claim.take();
+    conclude(&app, &call, case, (result, verdict), tally, (&log, claim)).await;
     app.metrics.inference.running.dec();
     drop(place);
 }
@@ -131,7 +145,7 @@ async fn infer(
     case.unanswered = Some(Unanswered { cluster: Arc::clone(cluster), most: most(&job) });
     let opened = cluster.open(&job, placement, note(app, call), &mut interrupts.clone()).await;
     let stream = case.note(opened)?;
-    let started = started(&route, &job, &stream);
+    let started = started(call, &route, &job, &stream);
     let read = case.meter.read(stream, started, log, interrupts).await;
     if read.as_ref().map_or_else(|failure| failure.exact, |_| true) {
         case.unanswered = None;
@@ -307,8 +321,11 @@ fn most(job: &Job) -> Counts {
     Counts { input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX), output_tokens: job.grant }
 }
 
-fn started(route: &Route, job: &Job, stream: &TokenStream) -> Started {
+fn started(call: &Call, route: &Route, job: &Job, stream: &TokenStream) -> Started {
     Started {
+        request_id: call.request.id.clone(),
+        accepted_at: call.accepted_at,
+        replayed: false,
         model: route.model.id.clone(),
         stand_in: route.stand_in().map(str::to_owned),
         deprecation: route.entry.deprecation.clone(),
@@ -347,12 +364,11 @@ async fn conclude(
     app: &Arc<App>,
     call: &Call,
     mut case: Case,
-    result: Result<Box<Done>>,
-    verdict: Verdict,
+    (result, verdict): (Result<Box<Done>>, Verdict),
     tally: Tally,
-    log: &FrameLog,
+    (log, claim): (&FrameLog, Option<Claim>),
 ) {
-    let dialect = call.request.dialect;
+    let dialect = call.dialect();
     let done = result.ok();
     let Some(running) = case.opened.take() else {
         // Nothing durable, and no worker was asked.
@@ -360,31 +376,22 @@ async fn conclude(
             reservation.release_unused();
         }
         app.metrics.inference.refused(dialect);
+        if let Some(claim) = claim {
+            once::release(app, claim).await;
+        }
         log.end(Event::Failed(verdict.error.unwrap_or_else(panicked)));
         return;
     };
     if let Some(done) = &done {
         app.metrics.inference.prefilled(&done.path.prefill);
     }
-    let settlement = Settlement {
-        id: call.request.id.clone(),
-        outcome: verdict.outcome,
-        usage: verdict.counts.into(),
-        detail: case.detail(done.as_deref(), &verdict, &tally),
-        ended_at: app.clock.now(),
-    };
-    let (usage, detail) = (settlement.usage, settlement.detail.clone());
-    // The quota counts what was computed, charged or not. Only an exact count gives the rest back: else the reservation
-    // is dropped, and all it holds counts as used.
-    if let Some(reservation) = case.reservation.take().filter(|_| tally.exact) {
-        reservation.settle(Usage::from(tally.counts).total_tokens());
-    }
-    let cost = settle(app, dialect, settlement, running).await;
-    log.end(match (verdict.error, done) {
+    let usage = Usage::from(verdict.counts);
+    let detail = case.detail(done.as_deref(), &verdict, &tally);
+    let mut end = match (verdict.error, done) {
         (None, Some(done)) => Event::Finished(Box::new(Finished {
             reasons: done.finishes,
             usage,
-            cost,
+            cost: None,
             latency_ms: detail.latency_ms.unwrap_or_default(),
             ttft_ms: detail.ttft_ms.unwrap_or_default(),
             timings: done.timings,
@@ -392,7 +399,37 @@ async fn conclude(
         })),
         (Some(error), _) => Event::Failed(error),
         (None, None) => Event::Failed(panicked()),
-    });
+    };
+    let keep = claim.as_ref().and_then(|claim| kept(app, claim, log, &end));
+    let unkept = claim.filter(|_| keep.is_none());
+    let (outcome, ended_at) = (verdict.outcome, app.clock.now());
+    let settlement = Settlement { id: call.request.id.clone(), outcome, usage, detail, ended_at, keep };
+    // The quota counts what was computed, charged or not. Only an exact count gives the rest back: else the reservation
+    // is dropped, and all it holds counts as used.
+    if let Some(reservation) = case.reservation.take().filter(|_| tally.exact) {
+        reservation.settle(Usage::from(tally.counts).total_tokens());
+    }
+    let cost = settle(app, dialect, settlement, running).await;
+    if let Some(claim) = unkept {
+        once::release(app, claim).await;
+    }
+    if let Event::Finished(finished) = &mut end {
+        finished.cost = cost;
+    }
+    log.end(end);
+}
+
+/// A whole answer, to be kept with its settlement. One that can't be is given all the same.
+fn kept(app: &App, claim: &Claim, log: &FrameLog, end: &Event) -> Option<AnswerToKeep> {
+    if matches!(end, Event::Failed(_)) {
+        return None;
+    }
+    let mut events = log.events();
+    events.push(end.clone());
+    once::keep(&app.secrets, claim, &events).unwrap_or_else(|error| {
+        tracing::error!(%error, cause = error.cause().map(tracing::field::display), "an answer was not kept");
+        None
+    })
 }
 
 fn panicked() -> Error {

@@ -84,7 +84,7 @@ fn request() -> Request {
 
 impl Gateway {
     fn start(&self, request: Request) -> Reader {
-        start(&self.app, Admission::of(&self.app, self.caller.clone()), request)
+        start(&self.app, Admission::of(&self.app, self.caller.clone()), request, None)
     }
 
     /// Waits for every request's task, and their settlements.
@@ -164,6 +164,7 @@ fn failure(end: Event) -> ErrorKind {
 
 mod answers;
 mod endings;
+mod once;
 mod recovery;
 mod refusals;
 mod revocation;

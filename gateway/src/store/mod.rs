@@ -28,6 +28,7 @@ macro_rules! on {
 mod access_keys;
 mod admin_tokens;
 mod alone;
+mod answers;
 mod api_keys;
 mod audit;
 mod audit_entries;
@@ -58,6 +59,7 @@ pub(crate) mod testing;
 
 pub use admin_tokens::{OperatorFilter, OperatorRow};
 pub use alone::ExclusiveLock;
+pub use answers::{AnswerClaim, AnswerKey, AnswerRow, AnswerToKeep, NewAnswerClaim};
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
 pub use audit_entries::{AuditEndRow, AuditFilter, AuditRow};
 pub use catalog::CatalogRow;

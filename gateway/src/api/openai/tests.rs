@@ -19,7 +19,16 @@ fn translated(body: &Value) -> crate::error::Result<inference::Request> {
 }
 
 fn started() -> Started {
-    Started { model: "demo.model".into(), stand_in: None, deprecation: None, engine: "sim".into(), input_tokens: 9 }
+    Started {
+        request_id: id(),
+        accepted_at: 1_795_435_200_000_000,
+        replayed: false,
+        model: "demo.model".into(),
+        stand_in: None,
+        deprecation: None,
+        engine: "sim".into(),
+        input_tokens: 9,
+    }
 }
 
 fn text(text: &str) -> Event {
@@ -50,7 +59,7 @@ fn finished(reason: FinishReason) -> Finished {
 }
 
 fn reply() -> translate::Reply {
-    translate::Reply::new(&id(), 1_795_435_200_000_000, &started())
+    translate::Reply::new(&started())
 }
 
 /// The whole stream's bytes as text.

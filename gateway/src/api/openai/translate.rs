@@ -5,7 +5,6 @@ use super::wire::{
     ContentPart, Delta, FinishReason, PromptTokensDetails, Usage,
 };
 use crate::api::json::TextOr;
-use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::id::RequestId;
 use crate::inference;
@@ -179,11 +178,12 @@ pub struct Reply {
 
 impl Reply {
     /// For the answer that has just begun.
-    pub fn new(id: &RequestId, now: Micros, started: &Started) -> Reply {
+    pub fn new(started: &Started) -> Reply {
+        let id = &started.request_id;
         let bare = id.as_str().split_once('_').map_or(id.as_str(), |(_, bare)| bare);
         Reply {
             id: format!("chatcmpl-{bare}"),
-            created: now / 1_000_000,
+            created: started.accepted_at / 1_000_000,
             model: started.model.clone(),
             fingerprint: format!("caprock-{}", started.engine),
         }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::codec::Framed;
 
@@ -23,6 +23,8 @@ pub(crate) enum Step {
     Send(Message),
     /// Waits for the gateway's next message.
     Receive,
+    /// Waits until the test says so.
+    Wait(Arc<Notify>),
     /// Closes the connection.
     Close,
     /// Says nothing more until the gateway closes.
@@ -326,6 +328,7 @@ async fn play(framed: &mut Framed<TcpStream, Codec>, script: Vec<Step>, shared: 
         match step {
             Step::Send(message) => framed.send(message).await.ok()?,
             Step::Receive => drop(receive(framed, shared).await?),
+            Step::Wait(until) => until.notified().await,
             Step::Close => return None,
             Step::Hang => while receive(framed, shared).await.is_some() {},
         }
