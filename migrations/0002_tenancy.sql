@@ -50,6 +50,7 @@ ALTER TABLE api_keys ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE api_keys ADD COLUMN updated_at BIGINT NOT NULL DEFAULT 0;
 UPDATE api_keys SET updated_at = created_at;
 CREATE INDEX api_keys_by_tenant ON api_keys (tenant_id, created_at, id);
+CREATE INDEX api_keys_live ON api_keys (tenant_id, expires_at) WHERE revoked_at IS NULL;
 
 ALTER TABLE access_keys ADD COLUMN service_account_id TEXT REFERENCES service_accounts (id);
 ALTER TABLE access_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'tenant_developer';
@@ -64,6 +65,7 @@ ALTER TABLE access_keys ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE access_keys ADD COLUMN updated_at BIGINT NOT NULL DEFAULT 0;
 UPDATE access_keys SET updated_at = created_at;
 CREATE INDEX access_keys_by_tenant ON access_keys (tenant_id, created_at, id);
+CREATE INDEX access_keys_live ON access_keys (tenant_id, expires_at) WHERE revoked_at IS NULL;
 
 ALTER TABLE admin_tokens ADD COLUMN role TEXT NOT NULL DEFAULT 'platform_admin';
 ALTER TABLE admin_tokens ADD COLUMN scope TEXT NOT NULL DEFAULT '{"operations":["read_usage","administer"]}';

@@ -1,5 +1,6 @@
 //! The only shared state. Nothing is global, so two gateways fit in one test.
 
+use crate::admin::places::Places;
 use crate::audit::Anchor;
 use crate::auth::jwt::Issuers;
 use crate::auth::{Credentials, Uses};
@@ -50,6 +51,8 @@ pub struct App {
     pub draining: CancellationToken,
     /// Set when the grace is over: running requests end properly now.
     pub stopping: CancellationToken,
+    /// Tenants' shares of the admin API.
+    pub admin_places: Places,
     /// Counters and histograms.
     pub metrics: Metrics,
 }

@@ -14,15 +14,15 @@ use tokio::time::{Instant, timeout_at};
 /// Largest body of a request that asks to read something: it means nothing there, but a signature covers it.
 const READING_BYTES: usize = 4 << 10;
 
-/// The whole body. Cancelling drops what was read.
+/// The whole body, at most `largest` bytes of it. Cancelling drops what was read.
 ///
 /// # Errors
 /// `TooLarge`, from the announced length before anything is read or while reading; `RequestTimeout`; `Invalid` when the
 /// caller breaks off.
-pub async fn read(head: &Parts, mut body: Body, limits: &Http) -> Result<Bytes> {
+pub async fn read(head: &Parts, mut body: Body, largest: usize, limits: &Http) -> Result<Bytes> {
     let most = match head.method {
-        Method::GET | Method::HEAD => READING_BYTES.min(limits.body_bytes),
-        _ => limits.body_bytes,
+        Method::GET | Method::HEAD => READING_BYTES.min(largest),
+        _ => largest,
     };
     let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > most) {
@@ -62,9 +62,7 @@ mod tests {
     use std::convert::Infallible;
 
     fn limits() -> Http {
-        let mut limits = crate::config::Config::load(None).unwrap().http;
-        limits.body_bytes = 8;
-        limits
+        crate::config::Config::load(None).unwrap().http
     }
 
     fn head(method: Method) -> Parts {
@@ -77,37 +75,37 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_comes_whole_up_to_its_limit() {
-        let read = read(&head(Method::POST), pieces(vec!["1234", "5678"]), &limits()).await.unwrap();
+        let read = read(&head(Method::POST), pieces(vec!["1234", "5678"]), 8, &limits()).await.unwrap();
         assert_eq!(read, "12345678");
     }
 
     #[tokio::test]
     async fn a_body_over_its_limit_is_refused_announced_or_not() {
-        let error = read(&head(Method::POST), pieces(vec!["1234", "56789"]), &limits()).await.unwrap_err();
+        let error = read(&head(Method::POST), pieces(vec!["1234", "56789"]), 8, &limits()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::TooLarge);
         let mut announced = head(Method::POST);
         announced.headers.insert(CONTENT_LENGTH, "9".parse().unwrap());
         let never_read = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        assert_eq!(read(&announced, never_read, &limits()).await.unwrap_err().kind, ErrorKind::TooLarge);
+        assert_eq!(read(&announced, never_read, 8, &limits()).await.unwrap_err().kind, ErrorKind::TooLarge);
     }
 
     #[tokio::test]
     async fn a_request_that_only_reads_has_next_to_no_body() {
         let limits = crate::config::Config::load(None).unwrap().http;
         for method in [Method::GET, Method::HEAD] {
-            assert_eq!(read(&head(method.clone()), Body::empty(), &limits).await.unwrap(), "");
+            assert_eq!(read(&head(method.clone()), Body::empty(), 64 << 10, &limits).await.unwrap(), "");
             let large = Body::from(vec![b'x'; READING_BYTES + 1]);
-            assert_eq!(read(&head(method), large, &limits).await.unwrap_err().kind, ErrorKind::TooLarge);
+            assert_eq!(read(&head(method), large, 64 << 10, &limits).await.unwrap_err().kind, ErrorKind::TooLarge);
         }
         let large = Body::from(vec![b'x'; READING_BYTES + 1]);
-        assert_eq!(read(&head(Method::POST), large, &limits).await.unwrap().len(), READING_BYTES + 1);
+        assert_eq!(read(&head(Method::POST), large, 64 << 10, &limits).await.unwrap().len(), READING_BYTES + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stops_coming_is_given_up() {
         let stalled = stream::iter([Ok::<_, Infallible>("1")]).chain(stream::pending());
         let begun = Instant::now();
-        let error = read(&head(Method::POST), Body::from_stream(stalled), &limits()).await.unwrap_err();
+        let error = read(&head(Method::POST), Body::from_stream(stalled), 8, &limits()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::RequestTimeout);
         assert_eq!(begun.elapsed().as_millis() as u64, limits().body_idle_ms);
     }
@@ -119,7 +117,7 @@ mod tests {
             Some((Ok::<_, Infallible>(""), ()))
         });
         let begun = Instant::now();
-        let error = read(&head(Method::POST), Body::from_stream(trickle), &limits()).await.unwrap_err();
+        let error = read(&head(Method::POST), Body::from_stream(trickle), 8, &limits()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::RequestTimeout);
         assert_eq!(begun.elapsed().as_millis() as u64, limits().body_total_ms);
     }

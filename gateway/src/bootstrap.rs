@@ -42,7 +42,7 @@ pub struct Bootstrapped {
 /// CAPROCK_ADMIN_TOKEN is used instead of a new one.
 ///
 /// It can be repeated: credentials in the file that still work stay, the others are replaced by fresh ones of the same
-/// tenant. A key that works for another tenant is revoked when it is replaced. Lines of the file that are not credentials are kept.
+/// tenant. An admin token that can't do all that an operator can is replaced, too. A key that works for another tenant is revoked when it is replaced. Lines of the file that are not credentials are kept.
 ///
 /// # Errors
 /// `Invalid` and `Conflict`, with texts for the operator; `Internal`; those of the store.
@@ -199,7 +199,7 @@ impl<'a> Work<'a> {
         }
         if let Some(token) = lines.get(ADMIN_TOKEN) {
             let found = tenants::authenticate_admin_token(self.store, self.secrets, &self.clock, token).await;
-            if works(found)?.is_some() {
+            if works(found)?.is_some_and(|operator| operator.may_do_all()) {
                 return Ok(None);
             }
         }

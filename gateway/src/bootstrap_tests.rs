@@ -188,3 +188,45 @@ async fn keys_in_the_file_that_work_for_another_tenant_are_revoked_when_they_are
     assert!(tenants::authenticate_api_key(&store, &secrets, &Clock::System, &key).await.is_err());
     assert!(tenants::access_key(&store, &secrets, &Clock::System, &access_key).await.is_err());
 }
+
+#[tokio::test]
+async fn a_token_from_outside_that_can_not_do_all_is_refused_and_one_in_the_file_replaced() {
+    let (_dir, config, file) = place();
+    run(&config, &file).await.unwrap();
+    let secrets = Secrets::load_with(&config.gateway.state_dir, |_| None).unwrap();
+    let store = Store::connect(&config).await.unwrap();
+    let author = Author::command("test");
+    let now = Clock::System.now();
+    let change = || Change { store: &store, secrets: &secrets, now, author: &author, once: None };
+    let admin = || CreateAdminToken::platform_admin(Name::parse("x").unwrap());
+    let scope = |json: serde_json::Value| serde_json::from_value::<tenants::Scope>(json).unwrap();
+    let only_administers = scope(serde_json::json!({"operations": ["administer"]}));
+    let from_one_place =
+        scope(serde_json::json!({"operations": ["read_usage", "administer"], "ip_ranges": ["127.0.0.0/8"]}));
+    for input in [
+        CreateAdminToken { role: tenants::Role::PlatformViewer, ..admin() },
+        CreateAdminToken { scope: only_administers, ..admin() },
+        CreateAdminToken { scope: from_one_place, ..admin() },
+    ] {
+        let made = CreatedAdminToken::generate(&secrets, input, &author, now).unwrap();
+        tenants::create_admin_token(change(), &Issuer::command(), &made).await.unwrap();
+        let env = |name: &str| (name == ADMIN_TOKEN).then(|| made.text.expose().to_owned());
+        for refused in
+            [bootstrap_with(&config, &file, env).await.map(drop), bootstrap_operator_with(&config, env).await.map(drop)]
+        {
+            let error = refused.unwrap_err();
+            assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::Invalid, Some(ADMIN_TOKEN)));
+        }
+        let mut lines = Lines::read(&file).unwrap();
+        lines.set(ADMIN_TOKEN, made.text.expose());
+        lines.write(&file).unwrap();
+        assert_eq!(run(&config, &file).await.unwrap().renewed, [ADMIN_TOKEN]);
+    }
+    let ended = CreatedAdminToken::generate(&secrets, admin(), &author, now).unwrap();
+    tenants::create_admin_token(change(), &Issuer::command(), &ended).await.unwrap();
+    tenants::revoke_admin_token(change(), &Issuer::command(), &ended.token.id, None).await.unwrap();
+    let env = |name: &str| (name == ADMIN_TOKEN).then(|| ended.text.expose().to_owned());
+    let error = bootstrap_operator_with(&config, env).await.unwrap_err();
+    assert_eq!((error.kind, error.param.as_deref()), (ErrorKind::Conflict, Some(ADMIN_TOKEN)));
+    assert!(error.message.contains("revoked"), "{}", error.message);
+}

@@ -113,6 +113,26 @@ pub struct Http {
 pub struct Admin {
     /// Whether the operations on a tenant's own things also answer on the data port, for that tenant's credentials.
     pub on_data_port: bool,
+    /// Most operations in work at once on each port; beyond it callers get 503.
+    pub max_requests: usize,
+    /// Whether `/metrics` answers callers on other machines without a credential.
+    pub public_metrics: bool,
+    /// How much one tenant can make.
+    pub per_tenant: PerTenant,
+}
+
+/// How much one tenant can make.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerTenant {
+    /// Most projects that are not deleted.
+    pub projects: u32,
+    /// Most service accounts that are not deleted.
+    pub service_accounts: u32,
+    /// Most API keys and access keys together that are neither revoked nor expired.
+    pub credentials: u32,
+    /// Changes within a minute, whoever made them, beyond which the tenant's own callers can make none.
+    pub changes_per_minute: u32,
 }
 
 /// How this replica learns of administrators' changes.
@@ -277,6 +297,9 @@ impl Config {
         if self.redis.url.as_ref().is_some_and(|url| !url.starts_with("redis://")) {
             complaints.push("redis.url must begin with redis://".into());
         }
+        if self.admin.per_tenant.changes_per_minute == 0 {
+            complaints.push("admin.per_tenant.changes_per_minute must be 1 or more".into());
+        }
         if self.gateway.id.is_empty() {
             complaints.push("gateway.id is empty".into());
         }
@@ -314,11 +337,11 @@ mod tests {
     fn complaints_come_together() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("caprock.toml");
-        let text = "[tls]\nkey = 'k.pem'\n[secrets]\npepper_version = 0\nmaster_key_version = 100\n\
+        let text = "[admin.per_tenant]\nchanges_per_minute = 0\n[tls]\nkey = 'k.pem'\n[secrets]\npepper_version = 0\nmaster_key_version = 100\n\
                     [[cluster]]\nname = 'a'\nmodel = 'm'\ndecode = []\n";
         std::fs::write(&file, text).unwrap();
         let complaints = Config::load(Some(&file)).unwrap_err();
-        for name in ["secrets.pepper_version must", "secrets.master_key_version must"] {
+        for name in ["secrets.pepper_version must", "secrets.master_key_version must", "changes_per_minute must"] {
             assert!(complaints.contains(name), "{complaints}");
         }
         assert!(complaints.contains("no decode worker") && complaints.contains("tls.certificate"), "{complaints}");

@@ -20,6 +20,7 @@ pub mod error;
 pub mod health;
 mod https;
 pub mod id;
+pub mod idempotency;
 pub mod inference;
 pub mod money;
 pub mod openapi;

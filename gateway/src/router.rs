@@ -31,20 +31,23 @@ pub fn data(app: &Arc<App>) -> Router {
         .route("/openai/v1/models/{model}", get(openai::models::get))
         .route("/foundation-models", get(bedrock::models::list));
 
+    let with_bodies = layers::bound_requests(inference.merge(models), app.config.gateway.max_requests);
+    // Administrators have a bound of their own: they take no place from callers, and callers none from them.
     let (routes, surface_of): (_, fn(&str) -> Surface) = if app.config.admin.on_data_port {
-        (inference.merge(models).merge(tenants_own()), Surface::of_data_path_with_admin)
+        let own = layers::bound_requests(tenants_own(), app.config.admin.max_requests);
+        (with_bodies.merge(own), Surface::of_data_path_with_admin)
     } else {
-        (inference.merge(models), Surface::of_data_path)
+        (with_bodies, Surface::of_data_path)
     };
-    let with_bodies = layers::bound_requests(routes, app.config.gateway.max_requests);
-    let routes = with_bodies.route("/openapi.json", get(page::inference_description)).merge(docs()).merge(probes());
+    let routes = routes.route("/openapi.json", get(page::inference_description)).merge(docs()).merge(probes());
     layers::around(routes, edge(app, surface_of)).with_state(app.clone())
 }
 
 /// The admin port: what operators reach.
 pub fn operators(app: &Arc<App>) -> Router {
     let operations = tenant_operations().merge(platform_operations());
-    let routes = operations
+    // Not the metrics, which say that it is full, and not the probes.
+    let routes = layers::bound_requests(operations, app.config.admin.max_requests)
         .route("/metrics", get(admin::metrics))
         .route("/openapi.json", get(page::admin_description))
         .merge(docs())

@@ -2,6 +2,7 @@
 
 use crate::accept::{Door, Ending, Limits, accept};
 use crate::admin::idempotency;
+use crate::admin::places::Places;
 use crate::app::App;
 use crate::audit::Anchor;
 use crate::auth::jwt::Issuers;
@@ -122,6 +123,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: Shutdown) -> Re
     inference::recover::spawn(&app);
     background.spawn(keep_anchor(Arc::clone(&app)));
     background.spawn(idempotency::forget_old(Arc::clone(&app)));
+    background.spawn(inference::once::forget_old(Arc::clone(&app)));
     for door in doors {
         background.spawn(accept(door, app.metrics.edge.clone(), ending.clone()));
     }
@@ -158,6 +160,7 @@ pub(crate) fn assemble(config: Config, secrets: Secrets, store: Store) -> Result
         limiter: Limiter::local(clock.clone()),
         upstreams: Upstreams::new(&config, &secrets, &metrics.upstream),
         inference: inference::State::new(&config),
+        admin_places: Places::new(config.admin.max_requests),
         tasks: TaskTracker::new(),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),

@@ -162,6 +162,6 @@ fn request(prompt: Vec<u32>, max_tokens: u32, plan: PrefillPlan) -> Generate {
     let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
     let mut request = greedy(&format!("req_stall_{number}"), prompt, max_tokens, plan);
     // Not greedy: a small model left to itself soon repeats one sentence and ends.
-    request.sampling = Sampling { temperature: 1.0, top_p: 0.95, top_k: 0, seed: number };
+    request.sampling = Sampling { temperature: 1.0, top_p: 0.95, seed: number, ..Sampling::GREEDY };
     request
 }

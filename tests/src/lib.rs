@@ -12,6 +12,7 @@ pub mod environment;
 pub mod eventstream;
 pub mod fake_prefill;
 pub mod gateway;
+pub mod issuer;
 pub mod openapi;
 pub mod pair;
 pub mod process;

@@ -3,7 +3,7 @@
 use crate::wait::within;
 use cluster_protocol::{
     ClusterSecret, Codec, Counts, Done, Generate, Hello, Message, ModelCard, PeerKind, PrefillPlan, Proof, Sampling,
-    TextPart, Tokenize, WorkerError, WorkerInfo,
+    TextPart, TokenLogprobs, Tokenize, WorkerError, WorkerInfo,
 };
 use futures::{SinkExt, StreamExt};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub struct Answer {
     pub ids: Vec<u32>,
     /// The text shown.
     pub text: String,
+    /// As many as `ids` when they were asked for.
+    pub logprobs: Vec<TokenLogprobs>,
     /// The final frame.
     pub done: Done,
 }
@@ -79,16 +81,17 @@ impl Wire {
     /// The worker's own, or one with code `Engine` when the connection broke.
     pub async fn generate(&mut self, request: Generate) -> Result<Answer, WorkerError> {
         self.send(Message::Generate(Box::new(request))).await;
-        let (mut ids, mut text) = (Vec::new(), String::new());
+        let (mut ids, mut text, mut logprobs) = (Vec::new(), String::new(), Vec::new());
         loop {
             match self.next().await {
                 Ok(Message::Accepted(_) | Message::Paused(_)) => {}
                 Ok(Message::Token(token)) => {
                     ids.extend(token.ids);
+                    logprobs.extend(token.logprobs);
                     text.push_str(&token.text);
                     assert_eq!(token.counts.output_tokens as usize, ids.len(), "counts are cumulative in every frame");
                 }
-                Ok(Message::Done(done)) => return Ok(Answer { ids, text, done: *done }),
+                Ok(Message::Done(done)) => return Ok(Answer { ids, text, logprobs, done: *done }),
                 Ok(Message::Error(error)) => return Err(error),
                 Ok(other) => panic!("{:?} out of turn", other.kind()),
                 Err(message) => {
@@ -129,6 +132,9 @@ pub fn greedy(request_id: &str, prompt: Vec<u32>, max_tokens: u32, prefill: Pref
         tenant: "ten_tests".into(),
         prompt,
         sampling: Sampling::GREEDY,
+        constraint: None,
+        logprobs: None,
+        choices: 1,
         stop: Vec::new(),
         max_tokens,
         grant: max_tokens,

@@ -1,5 +1,6 @@
 //! Generation: what a gateway asks of a worker, and what comes back.
 
+use crate::constraint::Constraint;
 use serde::{Deserialize, Serialize};
 
 /// Generate an answer to a tokenised prompt. Sent to the worker that shall decode it.
@@ -16,18 +17,31 @@ pub struct Generate {
     pub prompt: Vec<u32>,
     /// How to choose tokens.
     pub sampling: Sampling,
-    /// Texts that end the answer; they are not part of it.
+    /// What each choice must look like; `None` is anything.
+    pub constraint: Option<Constraint>,
+    /// Alternatives to tell for each token, beside its own probability; `None` tells neither. At most
+    /// [`crate::limits::MAX_TOP_LOGPROBS`].
+    pub logprobs: Option<u32>,
+    /// Answers to the same prompt, from 1 to [`crate::limits::MAX_CHOICES`] and to the worker's slots. The prompt is computed, counted and
+    /// held once.
+    pub choices: u32,
+    /// Texts that end a choice; they are not part of it.
     pub stop: Vec<String>,
-    /// Most output tokens of this request, ever; decode reserves its cells for this many.
+    /// Most output tokens of each choice, ever; decode reserves its cells for this many, for every choice.
     pub max_tokens: u32,
-    /// Output tokens allowed so far, at most `max_tokens`. Decode never computes past it.
+    /// Output tokens of all choices together allowed so far, from `choices` to `choices × max_tokens`. Decode never
+    /// computes past it.
     pub grant: u32,
     /// Who computes the prompt.
     pub prefill: PrefillPlan,
 }
 
-/// How tokens are chosen. Randomness depends on `seed` and the token's index only, so no state moves with a hand-off.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// How tokens are chosen. Randomness depends on `seed`, the choice and the token's index only, and everything else on
+/// token ids, so no state moves with a hand-off.
+///
+/// In this order: repetition penalty, presence and frequency penalties, bias, constraint, `top_k`, temperature, `top_p`
+/// and `min_p`. Greedy is the most likely token after the first four.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sampling {
     /// 0 is greedy.
@@ -36,13 +50,57 @@ pub struct Sampling {
     pub top_p: f32,
     /// Most likely tokens to choose from; 0 is off.
     pub top_k: u32,
-    /// Chosen by the gateway when the caller gave none.
+    /// Least probability, as a share of the most likely token's, 0 ≤ p ≤ 1; 0 is off.
+    pub min_p: f32,
+    /// Taken off the logit of each token that the choice already has, -2 to 2; 0 is off.
+    pub presence_penalty: f32,
+    /// The same for each time that the choice has it, -2 to 2; 0 is off.
+    pub frequency_penalty: f32,
+    /// Divides positive logits, and multiplies negative ones, of tokens that prompt or choice have; above 0 and at most
+    /// 10; 1 is off.
+    pub repetition_penalty: f32,
+    /// Added to the logits of single tokens, none of them twice; at most [`crate::limits::MAX_LOGIT_BIAS`].
+    pub logit_bias: Vec<LogitBias>,
+    /// Chosen by the gateway when the caller gave none. [`Sampling::seed_of`] derives each choice's own.
     pub seed: u64,
+}
+
+/// Makes one token more or less likely.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogitBias {
+    /// Its id.
+    pub token: u32,
+    /// -100 to 100; at the ends it is as good as forbidden, or as forced.
+    pub bias: f32,
 }
 
 impl Sampling {
     /// Always the most likely token.
-    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: 0 };
+    pub const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        repetition_penalty: 1.0,
+        logit_bias: Vec::new(),
+        seed: 0,
+    };
+
+    /// Seed of one choice: the first has the request's own, so one choice more changes no other.
+    pub fn seed_of(&self, choice: u32) -> u64 {
+        if choice == 0 {
+            return self.seed;
+        }
+        let mut hasher = blake3::Hasher::new_derive_key("caprock seed of a choice v1");
+        hasher.update(&self.seed.to_le_bytes());
+        hasher.update(&choice.to_le_bytes());
+        let mut seed = [0; 8];
+        seed.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(seed)
+    }
 }
 
 /// Who computes the prompt's KV cache.
@@ -119,20 +177,48 @@ pub struct Accepted {
 pub struct Counts {
     /// Prompt tokens computed for this request.
     pub input_tokens: u32,
-    /// Tokens sampled, the one that ends the answer included.
+    /// Tokens sampled in all choices, those that end one included.
     pub output_tokens: u32,
 }
 
-/// A piece of the answer. Its text is whole characters; it may stand for several tokens, or be empty for none shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A piece of a choice. Its text is whole characters; it may stand for several tokens, or be empty for none shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
+    /// Which choice, from 0.
+    pub choice: u32,
     /// UTF-8, with incomplete characters and possible beginnings of a stop text held back.
     pub text: String,
-    /// Ids sampled since the last frame, held-back ones included.
+    /// Ids sampled since the choice's last frame, held-back ones included.
     pub ids: Vec<u32>,
-    /// After this piece.
+    /// One for each id, or none at all when they were not asked for.
+    pub logprobs: Vec<TokenLogprobs>,
+    /// Why the choice ended, when it ended with this piece.
+    pub finish: Option<FinishReason>,
+    /// Of the request, after this piece.
     pub counts: Counts,
+}
+
+/// How likely a token was, in the model's own distribution: before penalties, bias, constraint and temperature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenLogprobs {
+    /// The token that was chosen.
+    pub chosen: Logprob,
+    /// The most likely ones, in order; the chosen one may be among them.
+    pub top: Vec<Logprob>,
+}
+
+/// One token's probability.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Logprob {
+    /// Its id.
+    pub id: u32,
+    /// Its bytes: part of a UTF-8 text. A control token's are its name's.
+    pub bytes: Vec<u8>,
+    /// Natural logarithm, from -9999 to 0.
+    pub logprob: f32,
 }
 
 /// The grant is used up; decode waits for `Extend` or `Stop`, its slot held.
@@ -151,11 +237,12 @@ pub struct Extend {
     pub grant: u32,
 }
 
-/// Why an answer ended. Every dialect maps it without a wildcard.
+/// Why a choice ended. Every dialect maps it without a wildcard. What only a gateway can tell of a text (tool calls, a
+/// filter) is not among them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FinishReason {
-    /// The model ended its turn.
+    /// The model ended its turn, or the constraint has no way on.
     EndOfTurn,
     /// A stop text came up.
     StopSequence {
@@ -170,18 +257,25 @@ pub enum FinishReason {
     Stopped,
 }
 
-/// The answer is complete, its counts final. The connection may carry another request.
+/// All choices are complete, their counts final. The connection may carry another request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Done {
-    /// Why it ended.
-    pub finish: FinishReason,
+    /// Why each choice ended, in their order.
+    pub finishes: Vec<FinishReason>,
     /// Final.
     pub counts: Counts,
     /// Where the time went.
     pub timings: Timings,
     /// Which workers did it.
     pub path: Path,
+}
+
+impl Done {
+    /// Why the first choice ended.
+    pub fn finish(&self) -> &FinishReason {
+        self.finishes.first().unwrap_or(&FinishReason::Stopped) // a worker always names one
+    }
 }
 
 /// Stages of a request in µs, as the decode worker saw them.
@@ -281,7 +375,7 @@ pub enum Receipt {
     Ended {
         /// Final.
         counts: Counts,
-        /// `None` when it was cancelled or failed.
+        /// Of the first choice; `None` when it was cancelled or failed.
         finish: Option<FinishReason>,
     },
 }
@@ -315,6 +409,8 @@ pub enum ErrorCode {
     FingerprintMismatch,
     /// The engine failed on this request.
     Engine,
+    /// The answer can't be kept to its constraint any further.
+    Constraint,
     /// The worker is stopping.
     ShuttingDown,
 }
@@ -326,7 +422,7 @@ impl ErrorCode {
             ErrorCode::Overloaded | ErrorCode::Engine | ErrorCode::ShuttingDown | ErrorCode::FingerprintMismatch => {
                 true
             }
-            ErrorCode::Unauthenticated | ErrorCode::BadRequest | ErrorCode::TooLong => false,
+            ErrorCode::Unauthenticated | ErrorCode::BadRequest | ErrorCode::TooLong | ErrorCode::Constraint => false,
         }
     }
 }

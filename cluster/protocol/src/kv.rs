@@ -3,7 +3,8 @@
 //! [`Handoff`] is the receiving side's bookkeeping. It trusts nothing: what it has not checked never reaches an
 //! engine, and nothing is generated from a set that is not complete.
 
-use crate::generate::Sampling;
+use crate::constraint::Constraint;
+use crate::generate::{Sampling, TokenLogprobs};
 use crate::model::Fingerprint;
 use bytes::{Buf, BufMut, Bytes};
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,18 @@ pub struct Prefill {
     pub binding: Binding,
     /// Token ids.
     pub prompt: Vec<u32>,
-    /// For the first token.
+    /// For the first token of each choice.
     pub sampling: Sampling,
+    /// As in [`crate::Generate`].
+    pub constraint: Option<Constraint>,
+    /// As in [`crate::Generate`].
+    pub logprobs: Option<u32>,
+    /// As in [`crate::Generate`].
+    pub choices: u32,
+    /// As in [`crate::Generate`]: a first token may end its choice.
+    pub stop: Vec<String>,
+    /// Most output tokens of each choice, cut to what decode has room for. At 1 no KV cache is sent.
+    pub max_tokens: u32,
 }
 
 /// What a hand-off belongs to. Both ends know all of it, so a KV cache of anything else is refused.
@@ -141,26 +152,30 @@ pub struct ChunkRef {
     pub digest: String,
 }
 
-/// The full set of chunks, and the first token, which prefill samples because the KV cache carries no logits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The full set of chunks, and the first tokens, which prefill samples because the KV cache carries no logits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// [`Binding::digest`] in hex.
     pub binding: String,
     /// Every chunk, in any order.
     pub chunks: Vec<ChunkRef>,
-    /// Token at position `prompt_tokens`.
-    pub first_token: FirstToken,
+    /// Token at position `prompt_tokens`, for each choice.
+    pub first_tokens: Vec<FirstToken>,
+    /// Every choice ends with its first token, so nobody needs the KV cache: the chunks need not cover the prompt.
+    pub ended: bool,
     /// Time spent computing the prompt, in µs, waiting excluded.
     pub prefill_us: u64,
 }
 
-/// The token that prefill sampled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A token that prefill sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FirstToken {
     /// Its id.
     pub id: u32,
+    /// When they were asked for.
+    pub logprobs: Option<TokenLogprobs>,
 }
 
 /// Why a hand-off is refused. The request goes on with a local prefill.
@@ -237,7 +252,8 @@ impl Handoff {
         Ok(())
     }
 
-    /// Whether the commit names exactly the chunks that came, and these cover the prompt without gap.
+    /// Whether the commit names exactly the chunks that came, and these cover the prompt without gap. When every choice
+    /// [ended](Commit::ended), nothing will be computed from them, and they need not cover it.
     ///
     /// # Errors
     /// `WrongBinding` or `Incomplete`.
@@ -248,17 +264,15 @@ impl Handoff {
         let mut named = commit.chunks.clone();
         named.sort_by_key(|chunk| chunk.start);
         self.chunks.sort_by_key(|chunk| chunk.start);
+        let covered = self.covers_prompt() || commit.ended;
+        if covered && named == self.chunks { Ok(()) } else { Err(HandoffError::Incomplete) }
+    }
+
+    /// Whether the sorted chunks leave no gap.
+    fn covers_prompt(&self) -> bool {
         let mut next = 0;
-        for chunk in &self.chunks {
-            if chunk.start != next {
-                return Err(HandoffError::Incomplete);
-            }
-            next = chunk.end;
-        }
-        if named != self.chunks || next != self.prompt_tokens {
-            return Err(HandoffError::Incomplete);
-        }
-        Ok(())
+        let adjoining = self.chunks.iter().all(|chunk| std::mem::replace(&mut next, chunk.end) == chunk.start);
+        adjoining && next == self.prompt_tokens
     }
 
     /// KV bytes accepted so far.
@@ -304,7 +318,8 @@ mod tests {
         Commit {
             binding: hex::encode(binding().digest()),
             chunks: chunks.iter().map(KvChunk::reference).collect(),
-            first_token: FirstToken { id: 5 },
+            first_tokens: vec![FirstToken { id: 5, logprobs: None }],
+            ended: false,
             prefill_us: 1,
         }
     }
@@ -322,6 +337,20 @@ mod tests {
             some.iter().for_each(|chunk| handoff.accept(chunk).unwrap());
             assert_eq!(handoff.commit(&commit(&some)), Err(HandoffError::Incomplete), "without chunk {missing}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_has_ended_needs_no_chunks_but_names_those_that_came() {
+        let ended = |chunks: &[KvChunk]| Commit { ended: true, ..commit(chunks) };
+        assert_eq!(Handoff::new(&binding(), 1000).commit(&ended(&[])), Ok(()));
+        let first = chunk(0, 256);
+        let accepted = || {
+            let mut handoff = Handoff::new(&binding(), 1000);
+            handoff.accept(&first).unwrap();
+            handoff
+        };
+        assert_eq!(accepted().commit(&ended(std::slice::from_ref(&first))), Ok(()));
+        assert_eq!(accepted().commit(&ended(&[])), Err(HandoffError::Incomplete));
     }
 
     #[test]

@@ -23,6 +23,7 @@
 //! Closing the connection cancels whatever runs on it.
 
 mod codec;
+mod constraint;
 mod frame;
 mod generate;
 mod handshake;
@@ -32,12 +33,14 @@ mod message;
 mod model;
 
 pub use codec::{Codec, CodecError};
+pub use constraint::{Constraint, Grammar, Trigger};
 pub use frame::{
     FrameError, HEADER_BYTES, Kind, MAX_CONTROL_BYTES, MAX_KV_CHUNK_BYTES, MAX_MODEL_BYTES, Opener, Sealer,
 };
 pub use generate::{
-    Accepted, Counts, Done, ErrorCode, Extend, FinishReason, Generate, LocalReason, Path, Paused, PrefillPath,
-    PrefillPlan, QueryReceipt, Receipt, Sampling, TextPart, Timings, Token, Tokenize, Tokens, WorkerError,
+    Accepted, Counts, Done, ErrorCode, Extend, FinishReason, Generate, LocalReason, LogitBias, Logprob, Path, Paused,
+    PrefillPath, PrefillPlan, QueryReceipt, Receipt, Sampling, TextPart, Timings, Token, TokenLogprobs, Tokenize,
+    Tokens, WorkerError,
 };
 pub use handshake::{
     ClusterSecret, Hello, Load, PROTOCOL_VERSION, PeerKind, Proof, Role, Session, Welcome, WorkerInfo,

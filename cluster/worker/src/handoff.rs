@@ -6,7 +6,7 @@
 use crate::connection::{Connection, ConnectionError};
 use crate::engine::Description;
 use crate::pool::Pool;
-use crate::scheduler::{HandoffStep, Inbox};
+use crate::scheduler::{HandoffStep, Inbox, most_tokens};
 use cluster_protocol::{
     Binding, ClusterSecret, CodecError, ErrorCode, Generate, Handoff, Hello, KvChunk, LocalReason, Message, PeerKind,
     Prefill, WorkerInfo, prompt_digest,
@@ -33,26 +33,37 @@ struct Peer {
 /// What of a request its hand-off needs.
 pub(crate) struct Wanted {
     prefill_id: String,
-    request_id: String,
-    attempt: u32,
-    tenant: String,
-    request: PrefillRequest,
-}
-
-#[derive(Clone)]
-struct PrefillRequest {
-    prompt: Vec<u32>,
-    sampling: cluster_protocol::Sampling,
+    generate: Generate,
+    /// Output tokens of each choice, cut to what this worker has room for.
+    most_tokens: u32,
 }
 
 impl Wanted {
-    pub(crate) fn new(prefill_id: &str, generate: &Generate) -> Wanted {
-        Wanted {
-            prefill_id: prefill_id.to_owned(),
+    pub(crate) fn new(prefill_id: &str, generate: &Generate, worker: &Description) -> Wanted {
+        let most_tokens = most_tokens(generate, worker.limits.context_tokens);
+        Wanted { prefill_id: prefill_id.to_owned(), generate: generate.clone(), most_tokens }
+    }
+
+    fn prefill(&self, worker: &Description, epoch: u64) -> Prefill {
+        let generate = &self.generate;
+        let binding = Binding {
             request_id: generate.request_id.clone(),
             attempt: generate.attempt,
             tenant: generate.tenant.clone(),
-            request: PrefillRequest { prompt: generate.prompt.clone(), sampling: generate.sampling },
+            prompt_digest: prompt_digest(&generate.prompt),
+            prompt_tokens: generate.prompt.len() as u32,
+            fingerprint: worker.fingerprint.clone(),
+            epoch,
+        };
+        Prefill {
+            binding,
+            prompt: generate.prompt.clone(),
+            sampling: generate.sampling.clone(),
+            constraint: generate.constraint.clone(),
+            logprobs: generate.logprobs,
+            choices: generate.choices,
+            stop: generate.stop.clone(),
+            max_tokens: self.most_tokens,
         }
     }
 }
@@ -78,7 +89,7 @@ impl PrefillPeers {
             self.pool.forget(&wanted.prefill_id);
         }
         tracing::warn!(
-            request_id = wanted.request_id,
+            request_id = wanted.generate.request_id,
             prefill_id = wanted.prefill_id,
             reason = failed.reason.as_str(),
             detail = failed.detail,
@@ -124,18 +135,9 @@ impl PrefillPeers {
         wanted: &Wanted,
         worker: &Description,
     ) -> Result<(Peer, (Handoff, Instant)), Failed> {
-        let PrefillRequest { prompt, sampling } = wanted.request.clone();
-        let binding = Binding {
-            request_id: wanted.request_id.clone(),
-            attempt: wanted.attempt,
-            tenant: wanted.tenant.clone(),
-            prompt_digest: prompt_digest(&prompt),
-            prompt_tokens: prompt.len() as u32,
-            fingerprint: worker.fingerprint.clone(),
-            epoch: peer.info.epoch,
-        };
-        let handoff = Handoff::new(&binding, worker.kv_bytes_per_token);
-        peer.connection.send(Message::Prefill(Box::new(Prefill { binding, prompt, sampling }))).await?;
+        let prefill = wanted.prefill(worker, peer.info.epoch);
+        let handoff = Handoff::new(&prefill.binding, worker.kv_bytes_per_token);
+        peer.connection.send(Message::Prefill(Box::new(prefill))).await?;
         match peer.connection.next_within(self.frame_within).await? {
             Message::KvBegin(begin) => handoff.begin(&begin).map_err(Failed::bad)?,
             other => return Err(Failed::out_of_turn(&other)),
@@ -160,8 +162,7 @@ impl PrefillPeers {
                 }
                 Message::KvCommit(commit) => {
                     handoff.commit(&commit).map_err(Failed::bad)?;
-                    let (first_token, prefill_us) = (commit.first_token.id, commit.prefill_us);
-                    inbox.send(HandoffStep::Commit { first_token, prefill_us, begun }).await;
+                    inbox.send(HandoffStep::Commit { commit, begun }).await;
                     self.pool.put_back(&wanted.prefill_id, peer, Instant::now());
                     return Ok(());
                 }
@@ -211,6 +212,7 @@ impl Failed {
             | ErrorCode::TooLong
             | ErrorCode::Overloaded
             | ErrorCode::Engine
+            | ErrorCode::Constraint
             | ErrorCode::ShuttingDown => LocalReason::Refused,
         };
         Failed { reason, detail: error.to_string() }

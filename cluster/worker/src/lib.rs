@@ -11,10 +11,14 @@
 pub mod cli;
 pub mod config;
 pub mod connection;
+mod constraints;
 mod crash;
 mod engine;
 mod handoff;
+mod logprobs;
 mod metrics;
+mod penalties;
+mod picker;
 mod pool;
 mod receipts;
 mod sampler;

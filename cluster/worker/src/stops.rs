@@ -6,10 +6,10 @@ use aho_corasick::nfa::noncontiguous::NFA;
 use std::collections::HashMap;
 
 /// Looks for stop texts in a text that comes in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Stops(Option<Box<Search>>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Search {
     texts: Vec<String>,
     automaton: NFA,
@@ -49,6 +49,11 @@ impl Stops {
             }
         }
         None
+    }
+
+    /// Whether one is in a whole text; what was seen before does not count, and nothing is noted.
+    pub(crate) fn occur_in(&self, text: &str) -> bool {
+        self.0.as_ref().is_some_and(|search| search.texts.iter().any(|stop| text.contains(stop)))
     }
 
     /// How many bytes at the end of what was seen may be the beginning of a stop text.

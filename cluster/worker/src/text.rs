@@ -37,6 +37,11 @@ impl TextStage {
         self.release(before)
     }
 
+    /// Whether these bytes, the first of the answer, bring a stop text up.
+    pub(crate) fn would_stop(&self, bytes: &[u8]) -> bool {
+        self.stops.occur_in(&String::from_utf8_lossy(bytes))
+    }
+
     /// The answer ends here: what was held back is part of it.
     pub(crate) fn finish(&mut self) -> String {
         self.held.push_str(&String::from_utf8_lossy(&self.partial));
@@ -109,6 +114,13 @@ mod tests {
         assert_eq!(stage.push(b"hello E"), Shown { text: "hello ".into(), stop: None });
         assert_eq!(stage.push(b"N"), Shown::default());
         assert_eq!(stage.push(b"D and more"), Shown { text: String::new(), stop: Some("END".into()) });
+    }
+
+    #[test]
+    fn looking_ahead_changes_nothing() {
+        let mut stage = stage(&["END"]);
+        assert!(stage.would_stop(b"so END") && !stage.would_stop(b"so EN"));
+        assert_eq!(stage.push(b"so EN"), Shown { text: "so ".into(), stop: None });
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What a request must be before it may wait for the engine. Peers are authenticated, not trusted.
 
 use crate::engine::Description;
-use crate::scheduler::failure;
-use cluster_protocol::{ErrorCode, Generate, Prefill, Sampling, Tokenize, WorkerError, limits, prompt_digest};
+use crate::scheduler::{cells, failure};
+use cluster_protocol::{
+    Constraint, ErrorCode, Generate, Prefill, Sampling, Tokenize, WorkerError, limits, prompt_digest,
+};
 
 const MAX_ID_BYTES: usize = 256;
 
@@ -10,24 +12,33 @@ const MAX_ID_BYTES: usize = 256;
 /// `ContextFull`.
 pub(crate) fn generate(request: &Generate, worker: &Description) -> Result<(), WorkerError> {
     ids(&[&request.request_id, &request.tenant])?;
-    sampling(&request.sampling)?;
+    sampling(&request.sampling, worker)?;
+    choices(request.choices, request.logprobs)?;
+    trigger(request.constraint.as_ref(), worker)?;
     tokens(&request.prompt, worker)?;
     if request.prompt.len() >= worker.limits.context_tokens as usize {
         return Err(failure(ErrorCode::TooLong, "the prompt leaves no room for an answer in this worker's context"));
     }
-    if request.max_tokens == 0 || request.grant == 0 || request.grant > request.max_tokens {
-        return Err(bad("the grant must be from 1 to max_tokens"));
+    if request.choices > worker.limits.slots || cells(request, worker.limits.context_tokens) > worker.limits.cells {
+        return Err(failure(ErrorCode::TooLong, "this worker has too few slots or cells for so many choices"));
     }
-    if !limits::takes_stops(&request.stop) {
-        return Err(bad("too many or too long stop texts, or an empty one"));
+    let most = request.max_tokens.saturating_mul(request.choices);
+    if request.max_tokens == 0 || !(request.choices..=most).contains(&request.grant) {
+        return Err(bad("the grant must be from one token to max_tokens for each choice"));
     }
-    Ok(())
+    stops(&request.stop)
 }
 
 pub(crate) fn prefill(request: &Prefill, worker: &Description, epoch: u64) -> Result<(), WorkerError> {
     let binding = &request.binding;
     ids(&[&binding.request_id, &binding.tenant])?;
-    sampling(&request.sampling)?;
+    sampling(&request.sampling, worker)?;
+    choices(request.choices, request.logprobs)?;
+    trigger(request.constraint.as_ref(), worker)?;
+    stops(&request.stop)?;
+    if request.max_tokens == 0 {
+        return Err(bad("max_tokens must be at least 1"));
+    }
     if binding.fingerprint != worker.fingerprint || binding.epoch != epoch {
         return Err(failure(ErrorCode::FingerprintMismatch, "bound to another model, build, setting or epoch"));
     }
@@ -63,10 +74,36 @@ fn ids(ids: &[&str]) -> Result<(), WorkerError> {
     if ids.iter().all(|id| (1..=MAX_ID_BYTES).contains(&id.len())) { Ok(()) } else { Err(bad("an id's length")) }
 }
 
-fn sampling(sampling: &Sampling) -> Result<(), WorkerError> {
-    let temperature = sampling.temperature.is_finite() && sampling.temperature >= 0.0;
-    let top_p = sampling.top_p > 0.0 && sampling.top_p <= 1.0;
-    if temperature && top_p { Ok(()) } else { Err(bad("temperature or top_p is out of range")) }
+fn sampling(sampling: &Sampling, worker: &Description) -> Result<(), WorkerError> {
+    if let Some(name) = limits::out_of_range(sampling) {
+        return Err(bad(&format!("{name} is out of range")));
+    }
+    if sampling.logit_bias.iter().any(|entry| entry.token >= worker.vocabulary) {
+        return Err(bad("logit_bias names a token that is not in the vocabulary"));
+    }
+    Ok(())
+}
+
+fn choices(choices: u32, logprobs: Option<u32>) -> Result<(), WorkerError> {
+    if !(1..=limits::MAX_CHOICES).contains(&choices) || logprobs.is_some_and(|top| top > limits::MAX_TOP_LOGPROBS) {
+        return Err(bad("choices or logprobs are out of range"));
+    }
+    Ok(())
+}
+
+fn trigger(constraint: Option<&Constraint>, worker: &Description) -> Result<(), WorkerError> {
+    let Some(trigger) = constraint.and_then(|constraint| constraint.trigger.as_ref()) else {
+        return Ok(());
+    };
+    let known = trigger.tokens.iter().all(|token| *token < worker.vocabulary);
+    if known && limits::takes_trigger(trigger) { Ok(()) } else { Err(bad("the constraint's trigger is out of range")) }
+}
+
+fn stops(stops: &[String]) -> Result<(), WorkerError> {
+    if !limits::takes_stops(stops) {
+        return Err(bad("too many or too long stop texts, or an empty one"));
+    }
+    Ok(())
 }
 
 fn bad(message: &str) -> WorkerError {

@@ -1,6 +1,7 @@
 //! A worker from its start to its end; several fit in one process.
 
 use crate::config::{Config, EngineChoice};
+use crate::constraints::Constraints;
 use crate::engine::sim::SimEngine;
 use crate::engine::{Engine, LoadError};
 use crate::handoff::PrefillPeers;
@@ -60,6 +61,7 @@ impl Worker {
             config,
             scheduler,
             prefills,
+            constraints: Constraints::default(),
             epoch: now_micros(),
             card_digest,
             draining: CancellationToken::new(),

@@ -1,7 +1,8 @@
 //! Operators' tokens over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
-use super::credentials::{CredentialStatus, RotateInput, given, issuer};
+use super::credentials::{CredentialStatus, RotateInput, given};
+use super::examples;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::time::Time;
@@ -25,6 +26,7 @@ const WORD: &str = "admin token";
 
 /// An operator's token. Its secret is shown only by the calls that make it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::admin_token())))]
 pub struct AdminTokenView {
     /// `adm_…`
     pub id: String,
@@ -58,6 +60,7 @@ pub struct AdminTokenView {
 
 /// A new token.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::created_admin_token())))]
 pub struct CreatedAdminTokenView {
     /// The token.
     #[serde(flatten)]
@@ -68,6 +71,7 @@ pub struct CreatedAdminTokenView {
 
 /// A token's new secret.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::rotated_admin_token())))]
 pub struct RotatedAdminTokenView {
     /// `adm_…`
     pub id: String,
@@ -81,7 +85,7 @@ pub struct RotatedAdminTokenView {
 /// A token to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "terraform", "role": "platform_admin", "scope": {"operations": ["administer"], "ip_ranges": ["10.0.0.0/8"]}, "expires_at": "2027-01-31T12:00:00Z"}))]
+#[schema(example = json!({"name": "terraform", "role": "platform_admin", "scope": {"operations": ["administer"], "ip_ranges": ["10.0.0.0/8"]}, "expires_at": "2030-12-31T00:00:00Z"}))]
 pub struct AdminTokenInput {
     /// 1 to 64 characters.
     #[schema(min_length = 1, max_length = 64)]
@@ -158,7 +162,7 @@ impl AdminTokenView {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadPlatform).await?;
     let query: AdminTokenQuery = call.query()?;
     let size = page::size(query.limit)?;
     let after = query.after.as_deref().map(after).transpose()?;
@@ -194,7 +198,7 @@ pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
         token: AdminTokenView::of(made.token.clone(), call.now()),
         secret: made.text.expose().to_owned(),
     };
-    let issuer = issuer(&call);
+    let issuer = call.caller().issuer();
     Ok(call.create(&view, made.token.version, |change| tenants::create_admin_token(change, &issuer, &made)).await?)
 }
 
@@ -238,7 +242,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
         scope: input.scope,
         expires_at: input.expires_at.map(|given| given.map(|time| time.0)),
     };
-    let (issuer, expected) = (issuer(&call), call.expected_version()?);
+    let (issuer, expected) = (call.caller().issuer(), call.expected_version()?);
     let token = call.change(|change| tenants::update_admin_token(change, &issuer, &id, update, expected)).await?;
     let version = token.version;
     Ok(versioned(AdminTokenView::of(token, call.now()), version))
@@ -253,7 +257,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
         ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated call safe for a day: it gets this reply again, secret included"),
     ),
-    request_body(content = Option<RotateInput>, description = "May be left out"),
+    request_body(content = Option<RotateInput>, description = "May be left out", example = json!({"overlap_seconds": 3600})),
     responses((status = 200, body = RotatedAdminTokenView)),
     security(("admin_token" = [])), extensions(("x-permission" = json!("manage_operators")))
 )]
@@ -267,7 +271,7 @@ pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
         secret: rotated.text.expose().to_owned(),
         previous_secret_expires_at: rotated.former_until.map(Time),
     };
-    let issuer = issuer(&call);
+    let issuer = call.caller().issuer();
     Ok(call.renew(&view, |change| tenants::rotate_admin_token(change, &issuer, &rotated, expected)).await?)
 }
 
@@ -288,7 +292,7 @@ pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
 pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::ManageOperators).await?;
     let id: AdminTokenId = call.id("token_id", WORD)?;
-    let (issuer, expected) = (issuer(&call), call.expected_version()?);
+    let (issuer, expected) = (call.caller().issuer(), call.expected_version()?);
     call.change(|change| tenants::revoke_admin_token(change, &issuer, &id, expected)).await?;
     Ok(gone())
 }

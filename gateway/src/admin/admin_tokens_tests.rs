@@ -131,8 +131,14 @@ async fn an_operator_hands_out_no_more_than_it_has() {
     gateway.patch(&own, caller, json!({"expires_at": null})).await.refused(403, Some("expires_at"));
     gateway.patch(&full, caller, json!({"scope": narrow})).await.refused(403, Some("scope.operations"));
     gateway.post(&format!("{full}/rotate"), caller, json!({})).await.refused(403, Some("scope.operations"));
-    gateway.delete(&full, caller).await.refused(403, Some("scope.operations"));
+    gateway.patch(&full, caller, json!({"name": "mine"})).await.refused(403, Some("scope.operations"));
+    // To take away needs no scope, but what is left must be as good.
+    gateway.delete(&full, caller).await.refused(409, None);
     assert_eq!(gateway.get(&everything, &gateway.operator).await.expect(200), before);
+    let leaked = of(&gateway.make_token(json!({"name": "leaked", "role": "platform_admin"})).await);
+    gateway.patch(&leaked, caller, json!({"expires_at": "2029-01-01T00:00:00Z"})).await.expect(200);
+    gateway.patch(&leaked, caller, json!({"expires_at": null})).await.refused(403, Some("scope.operations"));
+    gateway.delete(&leaked, caller).await.expect(204);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! API keys over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
-use super::credentials::{CredentialInput, CredentialPatch, CredentialQuery, CredentialView, RotateInput, issuer};
+use super::credentials::{CredentialInput, CredentialPatch, CredentialQuery, CredentialView, RotateInput};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -18,6 +19,7 @@ const WORD: &str = "API key";
 
 /// A new API key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::created_api_key())))]
 pub struct CreatedApiKeyView {
     /// The key.
     #[serde(flatten)]
@@ -28,6 +30,7 @@ pub struct CreatedApiKeyView {
 
 /// An API key's new secret.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::rotated_api_key())))]
 pub struct RotatedApiKeyView {
     /// `key_…`
     pub id: String,
@@ -46,16 +49,17 @@ pub struct RotatedApiKeyView {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_credentials")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadCredentials).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadCredentials).await?;
     let query: CredentialQuery = call.query()?;
-    let (size, filter, after) = (page::size(query.limit)?, query.filter()?, query.after()?);
+    let (size, filter, after) = (page::size(query.limit)?, query.filter(call.caller())?, query.after()?);
     let found = tenants::api_keys(&app.store, call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
-    let view = |key| CredentialView::of(key, call.now());
+    let view = |key| CredentialView::of(key, &call);
     Ok(Json(Page::of(found, size, |key| key.id.to_string(), view)).into_response())
 }
 
-/// Makes an API key, and shows its secret once. The caller's role must cover the key's, and the key's scope must lie within the
-/// caller's; an operator may give any scope. The key of a service account stays within that account.
+/// Makes an API key, and shows its secret once. The caller's role must cover the key's, the key's scope must lie within the
+/// caller's, and its limits be no looser than those of the key in use; an operator may give any scope. The key of a service
+/// account stays within that account.
 #[utoipa::path(
     post, path = "/admin/v1/tenants/{tenant_id}/api-keys", operation_id = "create_api_key", tag = "api-keys",
     params(
@@ -70,11 +74,9 @@ pub async fn create(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
     let input = call.input::<CredentialInput>()?.resolve(&call).await?;
     let made = CreatedApiKey::generate(&app.secrets, call.tenant()?, input, call.author(), call.now())?;
-    let view = CreatedApiKeyView {
-        key: CredentialView::of(made.key.clone(), call.now()),
-        secret: made.text.expose().to_owned(),
-    };
-    let issuer = issuer(&call);
+    let view =
+        CreatedApiKeyView { key: CredentialView::of(made.key.clone(), &call), secret: made.text.expose().to_owned() };
+    let issuer = call.caller().issuer();
     Ok(call.create(&view, made.key.version, |change| tenants::create_api_key(change, &issuer, &made)).await?)
 }
 
@@ -90,11 +92,12 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
     let id: KeyId = call.id("key_id", WORD)?;
     let key = tenants::api_key(&app.store, call.tenant()?, &id).await?;
     let version = key.version;
-    Ok(versioned(CredentialView::of(key, call.now()), version))
+    Ok(versioned(CredentialView::of(key, &call), version))
 }
 
-/// Changes an API key that is not revoked. The caller's role and scope must hold the key as it is and as it will be; the key in
-/// use can't be widened.
+/// Changes an API key that is not revoked. The caller's role and scope must hold the key as it is and as it will be, and its own
+/// limits hold what limits are raised; to end it earlier or lower its limits the role is enough. The key in use can't be
+/// widened.
 #[utoipa::path(
     patch, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}", operation_id = "update_api_key", tag = "api-keys",
     params(
@@ -110,10 +113,10 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
     let id: KeyId = call.id("key_id", WORD)?;
     let (update, expected) = (call.input::<CredentialPatch>()?.update()?, call.expected_version()?);
-    let (issuer, owner) = (issuer(&call), (call.tenant()?, &id));
+    let (issuer, owner) = (call.caller().issuer(), (call.tenant()?, &id));
     let key = call.change(|change| tenants::update_api_key(change, &issuer, owner, update, expected)).await?;
     let version = key.version;
-    Ok(versioned(CredentialView::of(key, call.now()), version))
+    Ok(versioned(CredentialView::of(key, &call), version))
 }
 
 /// Gives an API key a new secret, and shows it once. The former one is accepted for a while longer, so that its holders can be
@@ -126,7 +129,7 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
         ("If-Match" = Option<String>, Header, description = "The ETag that was read; another one is 412"),
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated call safe for a day: it gets this reply again, secret included"),
     ),
-    request_body(content = Option<RotateInput>, description = "May be left out"),
+    request_body(content = Option<RotateInput>, description = "May be left out", example = json!({"overlap_seconds": 3600})),
     responses((status = 200, body = RotatedApiKeyView)),
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("write_credentials")))
 )]
@@ -140,11 +143,11 @@ pub async fn rotate(State(app): State<Arc<App>>, request: Request) -> Reply {
         secret: rotated.text.expose().to_owned(),
         previous_secret_expires_at: rotated.former_until.map(Time),
     };
-    let (issuer, tenant) = (issuer(&call), call.tenant()?);
+    let (issuer, tenant) = (call.caller().issuer(), call.tenant()?);
     Ok(call.renew(&view, |change| tenants::rotate_api_key(change, &issuer, tenant, &rotated, expected)).await?)
 }
 
-/// Revokes an API key, for good. It can still be read; revoking it again is 404.
+/// Revokes an API key, for good. It can still be read; revoking it again is 404. The caller's role must cover the key's.
 #[utoipa::path(
     delete, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}", operation_id = "revoke_api_key", tag = "api-keys",
     params(
@@ -159,7 +162,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteCredentials).await?;
     let id: KeyId = call.id("key_id", WORD)?;
     let expected = call.expected_version()?;
-    let (issuer, owner) = (issuer(&call), (call.tenant()?, &id));
+    let (issuer, owner) = (call.caller().issuer(), (call.tenant()?, &id));
     call.change(|change| tenants::revoke_api_key(change, &issuer, owner, expected)).await?;
     Ok(gone())
 }

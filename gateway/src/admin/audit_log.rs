@@ -1,6 +1,8 @@
 //! Who changed what, and whether the record of it is whole.
 
 use super::call::{Call, Reply};
+use super::credentials::{OPERATOR, is_tenants};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -8,6 +10,7 @@ use crate::audit::{self, Author, AuthorKind, Entry, Mark, Target, Walked};
 use crate::auth::Caller;
 use crate::error::{Error, Result};
 use crate::id::TenantId;
+use crate::secrets::{SecretText, Secrets};
 use crate::store::AuditFilter;
 use crate::tenants::{Permission, Role};
 use axum::Json;
@@ -26,9 +29,12 @@ const NDJSON: &str = "application/x-ndjson";
 
 /// A change that an administrator made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::audit_entry())))]
 pub struct AuditEntryView {
-    /// Its number, from 1 and without gaps over all tenants.
-    pub seq: i64,
+    /// Its number, from 1 and without gaps over all tenants. Only operators see it: from two of its own, a tenant could
+    /// tell how much others change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<i64>,
     /// When it was made.
     pub at: Time,
     /// `project.create`: what was changed, then what was done.
@@ -48,25 +54,43 @@ pub struct AuditEntryView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub after: Option<Value>,
-    /// SHA-256 in hex over the digest of the entry before and this one.
-    pub digest: String,
+    /// SHA-256 in hex over the digest of the entry before and this one. Only operators see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// Who made a change, and from where.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AuditAuthorView {
     /// What kind of caller.
-    pub kind: AuthorKind,
-    /// The credential's public id; for a command its name.
-    pub id: String,
+    pub kind: AuditAuthorKind,
+    /// The credential's public id; for a command its name. What tenants see of operators has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// With which rights.
     pub role: Role,
     /// Where the call came from. Absent for commands on the machine; and what tenants see of operators has no address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// The call's `x-request-id`; absent for commands on the machine.
+    /// The call's `x-request-id`; absent for commands on the machine, and in what tenants see of operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+/// Kinds of author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditAuthorKind {
+    /// An operator's token.
+    AdminToken,
+    /// A tenant's API key.
+    ApiKey,
+    /// A JWT, as a service account or an operator.
+    Jwt,
+    /// A command on the machine itself.
+    Command,
+    /// What tenants see of all that operators do, by whatever credential.
+    Operator,
 }
 
 /// What was changed.
@@ -116,6 +140,7 @@ pub struct ExportQuery {
 
 /// Whether the log is as it was written.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::verification())))]
 pub struct VerificationView {
     /// Whether nothing was found.
     pub ok: bool,
@@ -153,28 +178,51 @@ pub struct FindingView {
 }
 
 impl AuditEntryView {
-    /// As the caller may see it: where an operator is, is no tenant's business.
+    /// As the caller may see it: who and where operators are, and how much happens beside a tenant's own, is no tenant's
+    /// business.
     fn of(entry: Entry, caller: &Caller) -> AuditEntryView {
-        let Entry { seq, at, author, record, digest } = entry;
-        let hides_address = matches!(caller, Caller::Tenant(_)) && author.role.is_platform();
+        let Entry { seq, at, author, mut record, digest } = entry;
+        let to_tenant = matches!(caller, Caller::Tenant(_));
+        let by_operator = to_tenant && author.role.is_platform();
         let Author { kind, id, role, address, request_id, tenant_id: _ } = author;
+        if to_tenant {
+            [&mut record.before, &mut record.after].into_iter().flatten().for_each(hide_operators);
+        }
         let Target { kind: target_kind, id: target_id } = record.target;
         AuditEntryView {
-            seq,
+            seq: (!to_tenant).then_some(seq),
             at: Time(at),
             action: record.action,
             author: AuditAuthorView {
-                kind,
-                id,
+                kind: if by_operator { AuditAuthorKind::Operator } else { kind.into() },
+                id: Some(id).filter(|_| !by_operator),
                 role,
-                address: address.filter(|_| !hides_address).map(|address| address.to_string()),
-                request_id: request_id.map(|id| id.to_string()),
+                address: address.filter(|_| !by_operator).map(|address| address.to_string()),
+                request_id: request_id.filter(|_| !by_operator).map(|id| id.to_string()),
             },
             target: AuditTargetView { kind: target_kind, id: target_id },
             tenant_id: record.tenant.map(|tenant| tenant.to_string()),
             before: record.before,
             after: record.after,
-            digest,
+            digest: (!to_tenant).then_some(digest),
+        }
+    }
+}
+
+/// Takes operators' ids out of what was changed.
+fn hide_operators(thing: &mut Value) {
+    if let Some(by) = thing.get_mut("created_by").filter(|by| !by.as_str().is_some_and(is_tenants)) {
+        *by = OPERATOR.into();
+    }
+}
+
+impl From<AuthorKind> for AuditAuthorKind {
+    fn from(kind: AuthorKind) -> AuditAuthorKind {
+        match kind {
+            AuthorKind::AdminToken => AuditAuthorKind::AdminToken,
+            AuthorKind::ApiKey => AuditAuthorKind::ApiKey,
+            AuthorKind::Jwt => AuditAuthorKind::Jwt,
+            AuthorKind::Command => AuditAuthorKind::Command,
         }
     }
 }
@@ -211,7 +259,7 @@ impl VerificationView {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_audit")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadAudit).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadAudit).await?;
     listed(&call, None).await
 }
 
@@ -223,7 +271,7 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_audit")))
 )]
 pub async fn list_of_tenant(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadAudit).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadAudit).await?;
     let tenant = call.tenant()?.clone();
     listed(&call, Some(&tenant)).await
 }
@@ -231,7 +279,12 @@ pub async fn list_of_tenant(State(app): State<Arc<App>>, request: Request) -> Re
 async fn listed(call: &Call, tenant: Option<&TenantId>) -> Reply {
     let query: AuditQuery = call.query()?;
     let size = page::size(query.limit)?;
-    let before = query.after.as_deref().map_or(Ok(i64::MAX), before)?;
+    let cursor = Cursor::of(call);
+    let before = query.after.as_deref().map_or(Ok(i64::MAX), |text| cursor.read(text))?;
+    // To a tenant there are no operators' ids, so none that it could guess.
+    if !matches!(cursor, Cursor::Plain) && query.author_id.as_deref().is_some_and(|id| !is_tenants(id)) {
+        return Ok(Json(Page::<AuditEntryView> { data: vec![], has_more: false, next_after: None }).into_response());
+    }
     let filter = AuditFilter {
         action: query.action,
         target_kind: query.target_kind,
@@ -240,27 +293,65 @@ async fn listed(call: &Call, tenant: Option<&TenantId>) -> Reply {
         from: query.from.map(|time| time.0),
         to: query.to.map(|time| time.0),
     };
-    let found = audit::entries(&call.app().store, tenant, &filter, before, page::rows(size)).await?;
+    let found = audit::entries(&call.reports(), tenant, &filter, before, page::rows(size)).await?;
     let view = |entry| AuditEntryView::of(entry, call.caller());
-    Ok(Json(Page::of(found, size, |entry| entry.seq.to_string(), view)).into_response())
+    let mut page = Page::of(found, size, |entry| entry.seq.to_string(), view);
+    page.next_after = page.next_after.map(|seq| cursor.write(&seq)).transpose()?;
+    Ok(Json(page).into_response())
 }
 
-fn before(text: &str) -> Result<i64> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| Error::invalid("after", "It is no `next_after` of this list."))
+/// How a page's end is written into `next_after`.
+enum Cursor<'a> {
+    /// Its entry's number.
+    Plain,
+    /// The number sealed for one tenant: it can't be read, and no other can be made.
+    Sealed { secrets: &'a Secrets, owner: String },
+}
+
+impl<'a> Cursor<'a> {
+    fn of(call: &'a Call) -> Cursor<'a> {
+        match call.caller() {
+            Caller::Tenant(caller) => {
+                Cursor::Sealed { secrets: &call.app().secrets, owner: format!("audit cursor {}", caller.tenant) }
+            }
+            Caller::Operator(_) | Caller::Federated(_) => Cursor::Plain,
+        }
+    }
+
+    fn write(&self, seq: &str) -> Result<String> {
+        match self {
+            Cursor::Plain => Ok(seq.to_owned()),
+            // As long as the largest, so that its length says nothing.
+            Cursor::Sealed { secrets, owner } => secrets.seal(&SecretText::new(format!("{seq:0>19}")), owner),
+        }
+    }
+
+    fn read(&self, text: &str) -> Result<i64> {
+        let number = match self {
+            Cursor::Plain => text.parse().ok(),
+            Cursor::Sealed { secrets, owner } => {
+                secrets.open(text, owner).ok().and_then(|opened| opened.expose().parse().ok())
+            }
+        };
+        number
+            .filter(|number| *number > 0)
+            .ok_or_else(|| Error::invalid("after", "It is no `next_after` of this list."))
+    }
 }
 
 /// The log as it is stored, oldest entry first, one JSON object a line, with `seq`, `record`, `digest` and `seal`. Digests
 /// can be checked without this gateway: each is the SHA-256 in hex of the former entry's (nothing for the first), a zero
-/// byte, and `record`. A reply that breaks off was not the whole log.
+/// byte, and `record`. The final line is `{"head": {"seq", "digest"}, "entries"}`: the log's last entry when the export
+/// began, and how many lines came before this one. An export without it was cut off.
 #[utoipa::path(
     get, path = "/admin/v1/audit-log/export", operation_id = "export_audit_log", tag = "audit",
     params(ExportQuery),
-    responses((status = 200, description = "Lines of JSON", content_type = "application/x-ndjson", body = String)),
+    responses((status = 200, description = "Lines of JSON", content_type = "application/x-ndjson", body = String,
+        example = json!(examples::audit_export()))),
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_audit")))
 )]
 pub async fn export(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadAudit).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadAudit).await?;
     let from = call.query::<ExportQuery>()?.from_seq.unwrap_or(1);
     if from < 1 {
         return Err(Error::invalid("from_seq", "Entries are numbered from 1.").into());
@@ -284,8 +375,7 @@ pub async fn export(State(app): State<Arc<App>>, request: Request) -> Reply {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_audit")))
 )]
 pub async fn verification(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadAudit).await?;
-    call.no_query()?;
+    Call::admit(&app, request, Permission::ReadAudit).await?;
     // Taken before the log is looked at: it may only grow meanwhile.
     let anchor = app.anchor.last();
     let walked = audit::verify(&app.store, &app.secrets, anchor.clone()).await?;

@@ -11,6 +11,7 @@ use crate::body;
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Id, Named, RequestId, TenantId};
+use crate::store::Store;
 use crate::tenants::{self, Permission};
 use axum::Json;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
@@ -22,6 +23,11 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Largest body. The longest that any operation takes, a scope with all its models and ranges, is a quarter of it; with
+/// every character escaped it still fits.
+const BODY_BYTES: usize = 64 << 10;
 
 /// An admitted call.
 #[derive(Debug)]
@@ -34,16 +40,28 @@ pub struct Call {
     author: Author,
     tenant: Option<TenantId>,
     now: Micros,
+    /// Of a tenant's caller.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
     /// Knows the caller, checks that it has `permission` for the tenant that the path names, if it names one, and reads
-    /// the body.
+    /// the body. A query has no meaning here: an operation that reads one begins with [`Call::admit_with_query`].
     ///
     /// # Errors
     /// `Unauthenticated`; `NotFound` for a tenant that isn't there or isn't the caller's, whatever its permissions;
-    /// `Forbidden`; those of reading a body.
+    /// `Forbidden`; those of reading a body; `Invalid` for any query parameter.
     pub async fn admit(app: &Arc<App>, request: Request, permission: Permission) -> Result<Call> {
+        let call = Call::admit_with_query(app, request, permission).await?;
+        call.no_query()?;
+        Ok(call)
+    }
+
+    /// As [`Call::admit`], for an operation that reads the query with [`Call::query`].
+    ///
+    /// # Errors
+    /// Those of [`Call::admit`], but for the query.
+    pub async fn admit_with_query(app: &Arc<App>, request: Request, permission: Permission) -> Result<Call> {
         let (mut head, body) = request.into_parts();
         let (caller, ticket) = auth::admit_caller(app, &head).await?;
         let ids = path_ids(&mut head).await?;
@@ -52,12 +70,25 @@ impl Call {
             None => None,
         };
         admit_to(app, &caller, tenant.as_ref(), permission).await?;
-        let body = body::read(&head, body, &app.config.http).await?;
+        // Before the body, which may come slowly.
+        let place = match &caller {
+            Caller::Tenant(principal) => Some(app.admin_places.take(&principal.tenant)?),
+            Caller::Operator(_) | Caller::Federated(_) => None,
+        };
+        let body = body::read(&head, body, BODY_BYTES.min(app.config.http.body_bytes), &app.config.http).await?;
         ticket.check_again(app).await?;
         let now = app.clock.now();
         let author =
             ticket.author(&caller, auth::address(&head, &app.config.http), head.extensions.get::<RequestId>().cloned());
-        Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now })
+        Ok(Call { app: Arc::clone(app), head, body, ids, caller, author, tenant, now, _place: place })
+    }
+
+    /// The database, for a report: an operator's doesn't wait for those of the tenant that it is about.
+    pub fn reports(&self) -> Store {
+        match &self.caller {
+            Caller::Operator(_) | Caller::Federated(_) => self.app.store.for_operators(),
+            Caller::Tenant(_) => self.app.store.clone(),
+        }
     }
 
     /// The gateway.
@@ -125,11 +156,7 @@ impl Call {
         Ok(query)
     }
 
-    /// Where a query has no meaning.
-    ///
-    /// # Errors
-    /// `Invalid` for any parameter.
-    pub fn no_query(&self) -> Result<()> {
+    fn no_query(&self) -> Result<()> {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Nothing {}

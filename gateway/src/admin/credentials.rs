@@ -1,6 +1,7 @@
 //! What API keys, access keys and operators' tokens have in common over HTTP.
 
 use super::call::Call;
+use super::examples;
 use super::time::Time;
 use crate::auth::Caller;
 use crate::clock::Micros;
@@ -8,12 +9,14 @@ use crate::error::{Error, Result};
 use crate::id::{Id, KeyId, Named, ProjectId, ServiceAccountId};
 use crate::quota::Limits;
 use crate::store::CredentialFilter;
-use crate::tenants::{self, CreateCredential, Credential, Issuer, Name, Role, Scope, UpdateCredential};
+use crate::tenants::{self, CreateCredential, Credential, Name, Role, Scope, UpdateCredential};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 /// Unless asked otherwise a former secret is accepted for a day more, in seconds.
 const DEFAULT_OVERLAP_SECONDS: u32 = 24 * 3600;
+/// What tenants are told in place of an operator's id.
+pub const OPERATOR: &str = "operator";
 
 /// Whether a credential is accepted, as far as that is its own doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -40,6 +43,7 @@ impl CredentialStatus {
 
 /// An API key or access key. Its secret is shown only by the calls that make it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::api_key())))]
 pub struct CredentialView {
     /// `key_…`
     pub id: String,
@@ -62,7 +66,7 @@ pub struct CredentialView {
     pub created_at: Time,
     /// When it was last changed.
     pub updated_at: Time,
-    /// Public id of the credential that made it.
+    /// Public id of the credential that made it; to tenants `operator` for any operator's.
     pub created_by: String,
     /// Not accepted from then on; absent: until revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,8 +83,9 @@ pub struct CredentialView {
 }
 
 impl CredentialView {
-    /// As it is at `now`.
-    pub fn of(key: Credential, now: Micros) -> CredentialView {
+    /// As this caller may see it.
+    pub fn of(key: Credential, call: &Call) -> CredentialView {
+        let now = call.now();
         CredentialView {
             id: key.id.to_string(),
             project_id: key.project.to_string(),
@@ -92,7 +97,7 @@ impl CredentialView {
             status: CredentialStatus::at(now, key.expires_at, key.revoked_at),
             created_at: Time(key.created_at),
             updated_at: Time(key.updated_at),
-            created_by: key.created_by,
+            created_by: shown_author(key.created_by, call.caller()),
             expires_at: key.expires_at.map(Time),
             revoked_at: key.revoked_at.map(Time),
             previous_secret_expires_at: key.previous_expires_at.filter(|until| *until > now).map(Time),
@@ -104,7 +109,7 @@ impl CredentialView {
 /// A key to be made, of a project or of a service account.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "ci", "project_id": "prj_01993f3c5d7e7a70b0c1d2e3f4a5b6c7", "scope": {"operations": ["inference"], "models": ["amazon.nova-*"]}, "expires_at": "2027-01-31T12:00:00Z"}))]
+#[schema(examples(json!(examples::credential_input())))]
 pub struct CredentialInput {
     /// 1 to 64 characters.
     #[schema(min_length = 1, max_length = 64)]
@@ -193,23 +198,19 @@ pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) ->
     T::deserialize(deserializer).map(Some)
 }
 
-/// What the caller's credentials may make and touch.
-pub fn issuer(call: &Call) -> Issuer {
-    let caller: &Caller = call.caller();
-    Issuer::new(caller.role(), caller.scope().clone(), &call.author().id)
-}
-
 impl CredentialQuery {
     /// What the store is asked for.
     ///
     /// # Errors
     /// `Invalid`, naming the id that is none.
-    pub fn filter(&self) -> Result<CredentialFilter> {
+    pub fn filter(&self, caller: &Caller) -> Result<CredentialFilter> {
+        // A tenant who guesses an operator's id finds nothing; nothing has an empty author.
+        let created_by = self.created_by.clone().map(|id| if may_know(caller, &id) { id } else { String::new() });
         Ok(CredentialFilter {
             project: parsed(self.project_id.as_deref(), "project_id")?,
             service_account: parsed(self.service_account_id.as_deref(), "service_account_id")?,
             name: self.name.clone(),
-            created_by: self.created_by.clone(),
+            created_by,
             with_revoked: self.with_revoked,
         })
     }
@@ -221,6 +222,23 @@ impl CredentialQuery {
     pub fn after(&self) -> Result<Option<KeyId>> {
         parsed(self.after.as_deref(), "after")
     }
+}
+
+/// Operators are nobody's business but operators'.
+fn shown_author(id: String, caller: &Caller) -> String {
+    if may_know(caller, &id) { id } else { OPERATOR.to_owned() }
+}
+
+fn may_know(caller: &Caller, author_id: &str) -> bool {
+    match caller {
+        Caller::Operator(_) | Caller::Federated(_) => true,
+        Caller::Tenant(_) => is_tenants(author_id),
+    }
+}
+
+/// Whether it is the id of a credential that a tenant can have.
+pub fn is_tenants(author_id: &str) -> bool {
+    KeyId::parse(author_id).is_some() || ServiceAccountId::parse(author_id).is_some()
 }
 
 fn parsed<K: Named>(text: Option<&str>, param: &str) -> Result<Option<Id<K>>> {

@@ -9,6 +9,7 @@ use crate::config::{self, Config};
 use crate::id::{ProjectId, TenantId};
 use crate::router;
 use crate::secrets::Secrets;
+use crate::store::Store;
 use crate::store::testing::sqlite;
 use crate::tenants::{
     self, CreateAdminToken, CreateCredential, CreatedAdminToken, CreatedApiKey, Issuer, Name, Project, Role,
@@ -56,12 +57,19 @@ impl Desk {
 
     /// With these clusters, whose workers are not watched yet.
     pub(crate) async fn open_with(clusters: Vec<config::Cluster>) -> Desk {
+        Desk::open_as(|config| config.cluster = clusters).await
+    }
+
+    /// Configured otherwise.
+    pub(crate) async fn open_as(configure: impl FnOnce(&mut Config)) -> Desk {
         let (fixture, state) = sqlite().await;
-        let config = Config { cluster: clusters, ..fixture.config };
+        let mut config = fixture.config;
+        configure(&mut config);
+        let store = Store::connect(&config).await.unwrap();
         let given =
             |name: &str| (name == "CAPROCK_CLUSTER_SECRET").then(|| crate::upstream::cluster::fake::SECRET.to_owned());
         let secrets = Secrets::load_or_create_with(state.path(), given).unwrap();
-        let app = crate::serve::assemble(config, secrets, fixture.store).unwrap();
+        let app = crate::serve::assemble(config, secrets, store).unwrap();
         let follower = app.changes.begin(app.store.follower()).await.unwrap();
         changes::spawn(&app, follower, &TaskTracker::new());
         let mut desk = Desk { app, root: String::new(), _state: state };

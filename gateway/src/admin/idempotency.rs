@@ -4,37 +4,16 @@ use crate::app::App;
 use crate::audit::Once;
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
+pub use crate::idempotency::{REPLAYED, key};
 use crate::secrets::{SecretText, Secrets};
 use crate::store::IDEMPOTENCY_US;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Set on a reply that was given before.
-pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Longest key, in characters.
-const MAX_CHARS: usize = 255;
 /// Between two rounds of forgetting.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
-
-/// The caller's key, if there is one.
-///
-/// # Errors
-/// `Invalid` when it is empty, too long, given twice, or not printable ASCII.
-pub fn key(headers: &HeaderMap) -> Result<Option<&str>> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let refuse = || {
-        let text = format!("An Idempotency-Key has 1 to {MAX_CHARS} printable ASCII characters, and is given once.");
-        Error::invalid("Idempotency-Key", text)
-    };
-    let text = value.to_str().map_err(|_| refuse())?;
-    let fits = (1..=MAX_CHARS).contains(&text.len()) && !text.trim().is_empty();
-    if fits && values.next().is_none() { Ok(Some(text)) } else { Err(refuse()) }
-}
 
 /// The call that is to be carried out once.
 ///
@@ -110,21 +89,5 @@ mod tests {
         forget_old(Arc::clone(&desk.app)).await;
         assert_eq!(store.idempotent_reply("caller", "old", 0).await.unwrap(), None);
         assert!(store.idempotent_reply("caller", "new", 0).await.unwrap().is_some());
-    }
-
-    #[test]
-    fn a_key_is_short_printable_and_single() {
-        let headers = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(IDEMPOTENCY_KEY, value.parse().unwrap());
-            }
-            headers
-        };
-        assert_eq!(key(&headers(&[])).unwrap(), None);
-        assert_eq!(key(&headers(&["a b"])).unwrap(), Some("a b"));
-        for bad in [&[""][..], &["  "], &["a", "a"], &[&"x".repeat(256)], &["é"]] {
-            assert_eq!(key(&headers(bad)).unwrap_err().param.as_deref(), Some("Idempotency-Key"), "{bad:?}");
-        }
     }
 }

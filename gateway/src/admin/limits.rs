@@ -1,12 +1,13 @@
 //! Limits over HTTP: a level's own, and which of all those above it wins, and why.
 
 use super::call::{Call, Reply, versioned};
+use super::examples;
 use crate::app::App;
 use crate::catalog::Level;
 use crate::error::{Limit, Result};
 use crate::id::{KeyId, ProjectId, TenantId};
 use crate::quota::{self, Decision, Hierarchy, InUse, Limits, Scope, Usage};
-use crate::tenants::{self, KeyKind, KeyLimits, Permission, Project, Tenant, UpdateProject, UpdateTenant};
+use crate::tenants::{self, Credential, KeyKind, Permission, Project, Tenant, UpdateProject, UpdateTenant};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 
 /// The limits of a tenant, a project or a key.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::key_limits())))]
 pub struct LimitsView {
     /// Whose.
     pub level: Level,
@@ -189,19 +191,24 @@ fn tenants_reply(call: &Call, tenant: &Tenant) -> Response {
     reply(call, &Chain { level: Level::Tenant, tenant: &tenant.id, project: None, key: None, limits, version })
 }
 
-async fn projects_reply(call: &Call, project: &Project) -> Result<Response> {
-    let tenant = tenant(call).await?;
+fn projects_reply(call: &Call, tenant: &Tenant, project: &Project) -> Response {
     let limits = Hierarchy { tenant: tenant.limits, project: project.limits, ..Hierarchy::default() };
     let (level, version) = (Level::Project, project.version);
-    Ok(reply(call, &Chain { level, tenant: &tenant.id, project: Some(&project.id), key: None, limits, version }))
+    reply(call, &Chain { level, tenant: &tenant.id, project: Some(&project.id), key: None, limits, version })
 }
 
-async fn keys_reply(call: &Call, own: &KeyLimits) -> Result<Response> {
-    let tenant = tenant(call).await?;
-    let project = tenants::project(&call.app().store, &tenant.id, &own.project).await?;
+fn keys_reply(call: &Call, (tenant, project): &(Tenant, Project), own: &Credential) -> Response {
     let limits = Hierarchy { tenant: tenant.limits, project: project.limits, key: own.limits };
-    let (level, project, key) = (Level::Key, Some(&own.project), Some(&own.key));
-    Ok(reply(call, &Chain { level, tenant: &tenant.id, project, key, limits, version: own.version }))
+    let (level, project, key) = (Level::Key, Some(&own.project), Some(&own.id));
+    reply(call, &Chain { level, tenant: &tenant.id, project, key, limits, version: own.version })
+}
+
+/// What stands above a key. Before a change, like all that its reply needs beside what was changed: once it is made,
+/// nothing may keep its caller from hearing so.
+async fn above(call: &Call, project: &ProjectId) -> Result<(Tenant, Project)> {
+    let tenant = tenant(call).await?;
+    let project = tenants::project(&call.app().store, &tenant.id, project).await?;
+    Ok((tenant, project))
 }
 
 /// A tenant's limits.
@@ -250,7 +257,7 @@ pub async fn set_of_tenant(State(app): State<Arc<App>>, request: Request) -> Rep
 pub async fn of_project(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::ReadSettings).await?;
     let project = tenants::project(&app.store, call.tenant()?, &call.id("project_id", "project")?).await?;
-    Ok(projects_reply(&call, &project).await?)
+    Ok(projects_reply(&call, &tenant(&call).await?, &project))
 }
 
 /// Replaces a project's limits, all three: what is `null` or absent is no limit of its own. The ETag is the project's.
@@ -272,8 +279,9 @@ pub async fn set_of_project(State(app): State<Arc<App>>, request: Request) -> Re
     let (tenant, id) = (call.tenant()?, call.id("project_id", "project")?);
     let (limits, expected) = (call.input()?, call.expected_version()?);
     let update = UpdateProject { limits: Some(limits), ..UpdateProject::default() };
+    let above = self::tenant(&call).await?;
     let done = call.change(|change| tenants::update_project(change, (tenant, &id), update, expected)).await?;
-    Ok(projects_reply(&call, &done).await?)
+    Ok(projects_reply(&call, &above, &done))
 }
 
 /// An API key's limits.
@@ -291,9 +299,9 @@ pub async fn of_api_key(State(app): State<Arc<App>>, request: Request) -> Reply 
     of_key(&app, request, KeyKind::ApiKey).await
 }
 
-/// Replaces an API key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the key's. The
-/// caller's role must cover the key's, and a key can't be used to widen its own limits. What is as asked for already
-/// keeps its version and ETag, and nothing is logged.
+/// Replaces an API key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the key's. The caller's role
+/// must cover the key's; to raise a limit its scope must hold the key, and its own limits what is raised. A key can't be used
+/// to widen its own. What is as asked for already keeps its version and ETag, and nothing is logged.
 #[utoipa::path(
     put, path = "/admin/v1/tenants/{tenant_id}/api-keys/{key_id}/limits", operation_id = "set_api_key_limits",
     tag = "limits",
@@ -325,9 +333,9 @@ pub async fn of_access_key(State(app): State<Arc<App>>, request: Request) -> Rep
     of_key(&app, request, KeyKind::AccessKey).await
 }
 
-/// Replaces a SigV4 access key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the
-/// key's. The caller's role must cover the key's. What is as asked for already keeps its version and ETag, and nothing is
-/// logged.
+/// Replaces an access key's limits, all three: what is `null` or absent is no limit of its own. The ETag is the key's. The caller's role
+/// must cover the key's; to raise a limit its scope must hold the key, and its own limits what is raised. A key can't be used
+/// to widen its own. What is as asked for already keeps its version and ETag, and nothing is logged.
 #[utoipa::path(
     put, path = "/admin/v1/tenants/{tenant_id}/access-keys/{key_id}/limits", operation_id = "set_access_key_limits",
     tag = "limits",
@@ -347,16 +355,19 @@ pub async fn set_of_access_key(State(app): State<Arc<App>>, request: Request) ->
 async fn of_key(app: &Arc<App>, request: Request, kind: KeyKind) -> Reply {
     let call = Call::admit(app, request, Permission::ReadSettings).await?;
     let own = tenants::key_limits(&app.store, kind, call.tenant()?, &key_id(&call, kind)?).await?;
-    Ok(keys_reply(&call, &own).await?)
+    Ok(keys_reply(&call, &above(&call, &own.project).await?, &own))
 }
 
 async fn set_of_key(app: &Arc<App>, request: Request, kind: KeyKind) -> Reply {
     let call = Call::admit(app, request, Permission::WriteSettings).await?;
     let (tenant, key, issuer) = (call.tenant()?, key_id(&call, kind)?, call.caller().issuer());
     let (limits, expected) = (call.input()?, call.expected_version()?);
+    // A key's project never changes.
+    let project = tenants::key_limits(&app.store, kind, tenant, &key).await?.project;
+    let above = above(&call, &project).await?;
     let set = |change| tenants::set_key_limits(change, &issuer, (kind, tenant, &key), limits, expected);
     let done = call.change(set).await?;
-    Ok(keys_reply(&call, &done).await?)
+    Ok(keys_reply(&call, &above, &done))
 }
 
 fn key_id(call: &Call, kind: KeyKind) -> Result<KeyId> {

@@ -1,6 +1,7 @@
 //! Model access over HTTP: a level's own list, those above it, and what they say of a model.
 
 use super::call::{Call, Reply, versioned};
+use super::examples;
 use crate::app::App;
 use crate::catalog::{Access, Explanation, Level, ModelAccess};
 use crate::error::{Error, Result};
@@ -25,6 +26,7 @@ pub struct ModelList {
 
 /// The model access of a tenant or a project.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::model_access())))]
 pub struct ModelAccessView {
     /// Whose.
     pub level: Level,
@@ -90,9 +92,8 @@ fn tenants_access(tenant: &Tenant) -> Access {
     Access { tenant: tenant.model_access.clone(), ..Access::default() }
 }
 
-async fn projects_access(call: &Call, project: &Project) -> Result<Access> {
-    let tenant = tenant(call).await?.model_access;
-    Ok(Access { tenant, project: project.model_access.clone(), ..Access::default() })
+fn projects_access(tenant: Tenant, project: &Project) -> Access {
+    Access { tenant: tenant.model_access, project: project.model_access.clone(), ..Access::default() }
 }
 
 /// The models that a tenant may call.
@@ -104,7 +105,7 @@ async fn projects_access(call: &Call, project: &Project) -> Result<Access> {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_settings")))
 )]
 pub async fn of_tenant(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadSettings).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadSettings).await?;
     let tenant = tenant(&call).await?;
     let access = tenants_access(&tenant);
     Ok(reply(Level::Tenant, &access, verdict(&call, Level::Tenant, &access)?, tenant.version))
@@ -144,9 +145,9 @@ pub async fn set_of_tenant(State(app): State<Arc<App>>, request: Request) -> Rep
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_settings")))
 )]
 pub async fn of_project(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadSettings).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadSettings).await?;
     let project = tenants::project(&app.store, call.tenant()?, &call.id("project_id", "project")?).await?;
-    let access = projects_access(&call, &project).await?;
+    let access = projects_access(tenant(&call).await?, &project);
     Ok(reply(Level::Project, &access, verdict(&call, Level::Project, &access)?, project.version))
 }
 
@@ -169,8 +170,10 @@ pub async fn set_of_project(State(app): State<Arc<App>>, request: Request) -> Re
     let (tenant, id) = (call.tenant()?, call.id("project_id", "project")?);
     let (list, expected) = (call.input::<ModelList>()?, call.expected_version()?);
     let update = UpdateProject { model_access: Some(list.models), ..UpdateProject::default() };
+    // Before the change: once it is made, nothing may keep its caller from hearing so.
+    let above = self::tenant(&call).await?;
     let done = call.change(|change| tenants::update_project(change, (tenant, &id), update, expected)).await?;
-    Ok(reply(Level::Project, &projects_access(&call, &done).await?, None, done.version))
+    Ok(reply(Level::Project, &projects_access(above, &done), None, done.version))
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl ModelAliasView {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadPlatform).await?;
     let query: PageQuery = call.query()?;
     let size = query.size()?;
     let catalog = app.catalog.load();

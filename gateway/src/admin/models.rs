@@ -67,7 +67,7 @@ impl ModelQuery {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadPlatform).await?;
     let query: ModelQuery = call.query()?;
     let size = page::size(query.limit)?;
     let catalog = app.catalog.load();

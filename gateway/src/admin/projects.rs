@@ -1,6 +1,7 @@
 //! Projects over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -17,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A project.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::project())))]
 pub struct ProjectView {
     /// `prj_…`
     pub id: String,
@@ -99,7 +101,7 @@ fn reply(project: Project) -> Response {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_settings")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadSettings).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadSettings).await?;
     let query: ProjectQuery = call.query()?;
     let (size, after) = (page::size(query.limit)?, page::after(query.after.as_deref())?);
     let filter = ProjectFilter { name: query.name, with_deleted: query.with_deleted };
@@ -165,7 +167,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 /// Deletes a project for every purpose but the ledger: its keys are refused from then on, running answers end by
-/// themselves. A tenant's last project can be deleted too.
+/// themselves. The caller's role must cover the roles of all keys and service accounts that end with it. A tenant's last
+/// project can be deleted too.
 #[utoipa::path(
     delete, path = "/admin/v1/tenants/{tenant_id}/projects/{project_id}", operation_id = "delete_project",
     tag = "projects",
@@ -180,7 +183,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
 pub async fn delete(State(app): State<Arc<App>>, request: Request) -> Reply {
     let call = Call::admit(&app, request, Permission::WriteSettings).await?;
     let (tenant, id, expected) = (call.tenant()?, id(&call)?, call.expected_version()?);
-    call.change(|change| tenants::delete_project(change, (tenant, &id), expected)).await?;
+    let issuer = call.caller().issuer();
+    call.change(|change| tenants::delete_project(change, &issuer, (tenant, &id), expected)).await?;
     Ok(gone())
 }
 

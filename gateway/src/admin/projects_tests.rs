@@ -125,16 +125,16 @@ async fn another_tenants_projects_are_as_unknown_as_those_that_never_were() {
 #[tokio::test]
 async fn a_change_of_what_was_changed_meanwhile_is_refused_and_changes_nothing() {
     let gateway = Gateway::start().await;
-    let (acme, admin) = (&gateway.acme, &gateway.acme.admin.text);
+    let (acme, owner) = (&gateway.acme, &gateway.acme.owner.text);
     let path = one(&acme.tenant, acme.project.as_str());
     let change = async |method: Method, etag: &str, name: &str| {
-        gateway.call(method, &path, admin).header("if-match", etag).json(json!({"name": name})).send().await
+        gateway.call(method, &path, owner).header("if-match", etag).json(json!({"name": name})).send().await
     };
     change(Method::PATCH, "\"1\"", "a").await.expect(200);
     change(Method::PATCH, "\"1\"", "b").await.refused(412, None);
     change(Method::DELETE, "\"1\"", "").await.refused(412, None);
     change(Method::PATCH, "W/\"2\"", "b").await.refused(412, None);
-    assert_eq!(gateway.get(&path, admin).await.expect(200)["name"], "a");
+    assert_eq!(gateway.get(&path, owner).await.expect(200)["name"], "a");
     assert_eq!(change(Method::PATCH, "*", "c").await.etag(), "\"3\"");
     change(Method::DELETE, "\"3\"", "").await.expect(204);
 }
@@ -238,4 +238,32 @@ async fn a_creation_with_an_idempotency_key_happens_once() {
     assert_eq!(at_once.iter().filter(|reply| !reply.headers.contains_key("idempotent-replayed")).count(), 1);
     let listed = gateway.get(&list, admin).await.expect(200);
     assert_eq!(names(&listed), ["acme", "once", "parallel"]);
+}
+
+#[tokio::test]
+async fn nobody_ends_a_mightier_credential_by_deleting_its_project() {
+    let gateway = Gateway::start().await;
+    let (acme, admin, owner) = (&gateway.acme, &gateway.acme.admin.text, &gateway.acme.owner.text);
+    for collection in ["api-keys", "access-keys", "service-accounts"] {
+        let made = gateway.post(&of(&acme.tenant), admin, json!({"name": collection})).await.expect(201);
+        let path = one(&acme.tenant, made["id"].as_str().unwrap());
+        let all = format!("/admin/v1/tenants/{}/{collection}", acme.tenant);
+        let make = async |role: &str| {
+            let body = json!({"name": role, "project_id": made["id"], "role": role});
+            let made = gateway.post(&all, owner, body).await.expect(201);
+            format!("{all}/{}", made["id"].as_str().unwrap())
+        };
+        let (_, owners) = (make("tenant_admin").await, make("tenant_owner").await);
+        let refused = gateway.delete(&path, admin).await;
+        refused.refused(403, Some("role"));
+        assert!(refused.json()["detail"].as_str().unwrap().contains("tenant_owner"), "{}", refused.json());
+        let kept = gateway.get(&path, admin).await;
+        assert_eq!((kept.etag(), kept.expect(200).get("deleted_at")), ("\"1\"", None));
+        // What has ended already holds nobody up.
+        gateway.delete(&owners, owner).await.expect(204);
+        gateway.delete(&path, admin).await.expect(204);
+    }
+    gateway.delete(&one(&acme.tenant, acme.project.as_str()), admin).await.refused(403, Some("role"));
+    gateway.get(&of(&acme.tenant), owner).await.expect(200);
+    gateway.delete(&one(&acme.tenant, acme.project.as_str()), owner).await.expect(204);
 }

@@ -45,7 +45,8 @@ async fn used(desk: &Desk, (tenant, project): (&TenantId, &ProjectId), ago: i64,
     billing::open_request(&desk.app.store, &open).await.unwrap();
     let usage = Usage { input_tokens: 10, output_tokens: output, ..Usage::default() };
     let detail = Detail::default();
-    let settlement = Settlement { id: id.clone(), outcome: Outcome::Completed, usage, detail, ended_at: now };
+    let settlement =
+        Settlement { id: id.clone(), outcome: Outcome::Completed, usage, detail, ended_at: now, keep: None };
     billing::settle(&desk.app.store, &settlement).await.unwrap();
     (id, key)
 }
@@ -255,12 +256,15 @@ async fn a_tenant_sees_its_own_changes_and_not_where_its_operators_are() {
     assert_eq!(actions(&theirs), ["tenant.resume", "tenant.suspend", "tenant.create"]);
     let entry = &theirs["data"][1];
     assert_eq!((&entry["before"]["status"], &entry["after"]["status"]), (&"active".into(), &"suspended".into()));
-    assert_eq!((&entry["author"]["kind"], &entry["author"]["role"]), (&"admin_token".into(), &"platform_admin".into()));
-    assert!(entry["author"]["request_id"].as_str().unwrap().starts_with("req_"));
-    assert_eq!((entry["author"].get("address"), &entry["tenant_id"]), (None, &tenant.as_str().into()));
+    assert_eq!(entry["author"], json!({"kind": "operator", "role": "platform_admin"}));
+    assert_eq!((entry.get("seq"), entry.get("digest"), &entry["tenant_id"]), (None, None, &tenant.as_str().into()));
 
     let whole = desk.get(&path, &desk.root).await.json();
-    assert_eq!(whole["data"][1]["author"]["address"], "192.0.2.7");
+    let author = &whole["data"][1]["author"];
+    assert_eq!((&author["address"], &author["kind"]), (&"192.0.2.7".into(), &"admin_token".into()));
+    assert!(author["id"].as_str().unwrap().starts_with("adm_"));
+    assert!(author["request_id"].as_str().unwrap().starts_with("req_"));
+    assert!(whole["data"][1]["seq"].is_i64() && whole["data"][1]["digest"].is_string());
     let all = desk.get("/admin/v1/audit-log?target_kind=tenant", &desk.root).await.json();
     assert_eq!(actions(&all), ["tenant.resume", "tenant.suspend", "tenant.create", "tenant.create"]);
     let page = desk.get("/admin/v1/audit-log?target_kind=tenant&limit=3", &desk.root).await.json();
@@ -270,6 +274,59 @@ async fn a_tenant_sees_its_own_changes_and_not_where_its_operators_are() {
     assert_eq!((actions(&rest), &rest["has_more"]), (vec!["tenant.create".to_owned()], &false.into()));
     let filtered = desk.get(&format!("/admin/v1/audit-log?action=tenant.create&target_id={tenant}"), &desk.root).await;
     assert_eq!(filtered.json()["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_tenants_pages_of_its_log_tell_nothing_of_what_others_change() {
+    let desk = Desk::open().await;
+    let (tenant, project) = desk.tenant("acme").await;
+    let owner = desk.key((&tenant, &project), Role::TenantOwner).await;
+    let path = format!("/admin/v1/tenants/{tenant}/audit-log");
+    let key = json!({"name": "k", "project_id": project}).to_string();
+    for (maker, other) in [(&desk.root, "first"), (&owner, "second")] {
+        let made = desk.call("POST", &format!("/admin/v1/tenants/{tenant}/api-keys"), maker, &key).await;
+        assert_eq!(made.status.as_u16(), 201);
+        desk.tenant(other).await;
+    }
+    let (mut after, mut seen, mut cursors) = (String::new(), Vec::new(), Vec::new());
+    loop {
+        let page = desk.get(&format!("{path}?limit=1{after}"), &owner).await;
+        assert!(!page.text.contains("adm_"), "{}", page.text);
+        let page = page.json();
+        seen.push(page["data"][0].clone());
+        let Some(next) = page["next_after"].as_str() else { break };
+        after = format!("&after={next}");
+        cursors.push(next.to_owned());
+    }
+    let whole = desk.get(&path, &owner).await.json();
+    assert_eq!(json!(seen), whole["data"], "page by page it is the same");
+    assert_eq!(seen.len(), 5);
+    let mine = |entry: &Value| entry["author"]["id"].as_str().is_some_and(|id| id.starts_with("key_"));
+    assert!(mine(&seen[0]) && !mine(&seen[1]), "its own are named");
+    assert_eq!((&seen[1]["after"]["created_by"], &seen[1]["author"]["kind"]), (&"operator".into(), &"operator".into()));
+
+    assert!(cursors.iter().all(|cursor| cursor.len() == cursors[0].len()), "{cursors:?}");
+    let (other, others_project) = desk.tenant("rival").await;
+    let rival = desk.key((&other, &others_project), Role::TenantOwner).await;
+    for (path, credential, after) in [
+        (&path, &owner, "7"),
+        (&path, &owner, "9223372036854775807"),
+        (&format!("/admin/v1/tenants/{other}/audit-log"), &rival, cursors[0].as_str()),
+    ] {
+        let refused = desk.get(&format!("{path}?after={after}"), credential).await;
+        assert_eq!(refused.fault(), (400, Some("after".to_owned())), "{after}");
+    }
+    let log = desk.get(&format!("/admin/v1/tenants/{tenant}/audit-log?limit=1"), &desk.root).await.json();
+    assert!(log["next_after"].as_str().unwrap().parse::<i64>().is_ok(), "operators have numbers");
+    let adm = desk.get(&path, &desk.root).await.json()["data"][1]["author"]["id"].as_str().unwrap().to_owned();
+    let by = async |id: &str, credential: &str| {
+        let page = desk.get(&format!("{path}?author_id={id}"), credential).await.json();
+        page["data"].as_array().unwrap().len()
+    };
+    assert!(by(&adm, &desk.root).await > 0);
+    assert_eq!(by(&adm, &owner).await, 0, "an id that was guessed is not confirmed");
+    let own = seen[0]["author"]["id"].as_str().unwrap();
+    assert_eq!(by(own, &owner).await, 1);
 }
 
 #[tokio::test]
@@ -283,7 +340,9 @@ async fn the_log_is_exported_line_by_line_and_verified_against_what_was_seen() {
     let exported = desk.get("/admin/v1/audit-log/export?from_seq=6", &desk.root).await;
     assert_eq!(exported.headers["content-type"], "application/x-ndjson");
     let lines: Vec<Value> = exported.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, lines) = lines.split_last().unwrap();
     assert_eq!(lines.iter().map(|line| line["seq"].as_i64().unwrap()).collect::<Vec<_>>(), [6, 7]);
+    assert_eq!(*end, json!({"head": {"seq": 7, "digest": lines[1]["digest"]}, "entries": 2}));
     assert!(lines[0]["seal"].as_str().unwrap().starts_with("v1."));
 
     let verify = async || desk.get("/admin/v1/audit-log/verification", &desk.root).await.json();

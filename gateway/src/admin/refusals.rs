@@ -21,6 +21,12 @@ pub enum AccessErrors {
     /// The credential's role or scope does not allow this
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
+    /// The tenant has as many reports under way, or changes made within a minute, as one may have
+    #[response(
+        status = 429, content_type = "application/problem+json",
+        headers(("retry-after" = u32, description = "Seconds to wait")),
+    )]
+    TooMany(Problem),
     /// Our fault
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(Problem),

@@ -1,6 +1,7 @@
 //! What became of requests.
 
 use super::call::{Call, Reply};
+use super::examples;
 use super::page::{self, Page};
 use super::range::{Days, Range};
 use super::time::Time;
@@ -23,6 +24,7 @@ const DAYS: Days = Days { default: 1, most: 31 };
 
 /// A request in a list; the request itself shows more.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::listed_request())))]
 pub struct RequestListView {
     /// `req_…`
     pub request_id: String,
@@ -124,7 +126,7 @@ impl From<RequestListRow> for RequestListView {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_requests")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadRequests).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadRequests).await?;
     let query: RequestQuery = call.query()?;
     let size = page::size(query.limit)?;
     let after = query.after.as_deref().map(after).transpose()?;
@@ -142,7 +144,7 @@ pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
         outcome: query.outcome.map(Outcome::as_str),
         dialect: query.dialect.map(Dialect::as_str),
     };
-    let found = billing::requests(&app.store, call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
+    let found = billing::requests(&call.reports(), call.tenant()?, &filter, after.as_ref(), page::rows(size)).await?;
     Ok(Json(Page::of(found, size, |row| row.id.to_string(), RequestListView::from)).into_response())
 }
 
@@ -182,8 +184,7 @@ pub async fn get_of_tenant(State(app): State<Arc<App>>, request: Request) -> Rep
 /// Outcome, tokens, worker path and ledger entry of one request of any tenant.
 #[utoipa::path(
     get, path = "/admin/v1/requests/{request_id}", operation_id = "get_request", tag = "requests",
-    params(("request_id" = String, Path, description = "`req_…`, as the reply's `x-request-id` says",
-        example = "req_0198c0de4a7b7c31b6f0a1d2e3f40516")),
+    params(("request_id" = String, Path, description = "`req_…`, as the reply's `x-request-id` says")),
     responses((status = 200, description = "The request", body = RequestView)),
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]

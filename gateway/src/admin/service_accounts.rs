@@ -1,6 +1,7 @@
 //! Service accounts over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -19,6 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A service account: a machine of a project.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::service_account())))]
 pub struct ServiceAccountView {
     /// `sva_…`
     pub id: String,
@@ -49,11 +51,7 @@ pub struct ServiceAccountView {
 /// A service account to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "name": "nightly-report", "project_id": "prj_0198c0de", "role": "tenant_developer",
-    "scope": {"operations": ["inference"], "models": ["amazon.nova-*"]},
-    "federated_identity": {"issuer": "https://issuer.example", "subject": "repo:acme/shop:ref:refs/heads/main"}
-}))]
+#[schema(examples(json!(examples::service_account_input())))]
 pub struct ServiceAccountInput {
     /// 1 to 64 characters; must not be taken in its project.
     #[schema(min_length = 1, max_length = 64)]
@@ -69,7 +67,7 @@ pub struct ServiceAccountInput {
     pub scope: Scope,
     /// Whose JWTs it may present.
     pub federated_identity: Option<FederatedIdentity>,
-    /// Not usable from then on; absent: usable until deleted.
+    /// Ahead, at most ten years; absent: usable until deleted.
     pub expires_at: Option<Time>,
 }
 
@@ -89,7 +87,7 @@ pub struct ServiceAccountPatch {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<FederatedIdentity>)]
     pub federated_identity: Option<Option<FederatedIdentity>>,
-    /// `null`: usable until deleted.
+    /// Ahead, at most ten years; `null`: usable until deleted. Not later by a credential of its own.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Time>)]
     pub expires_at: Option<Option<Time>>,
@@ -180,7 +178,7 @@ fn reply(account: ServiceAccount) -> Response {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_credentials")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadCredentials).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadCredentials).await?;
     let query: ServiceAccountQuery = call.query()?;
     let (size, after) = (page::size(query.limit)?, page::after(query.after.as_deref())?);
     let filter = ServiceAccountFilter { project: query.project_id, name: query.name };
@@ -228,7 +226,8 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
 }
 
 /// Changes a service account. Before and after, its role must be one that the caller's covers, and its scope lie within
-/// the caller's, unless an operator calls. What is as asked for already keeps its version and ETag, and nothing is logged.
+/// the caller's, unless an operator calls; to end it earlier, or to take its federated identity away, the role is enough.
+/// What is as asked for already keeps its version and ETag, and nothing is logged.
 #[utoipa::path(
     patch, path = "/admin/v1/tenants/{tenant_id}/service-accounts/{service_account_id}",
     operation_id = "update_service_account", tag = "service accounts",
@@ -249,7 +248,8 @@ pub async fn update(State(app): State<Arc<App>>, request: Request) -> Reply {
     Ok(reply(call.change(update).await?))
 }
 
-/// Deletes a service account: its keys and JWTs are refused from then on, and running answers of them end.
+/// Deletes a service account: its keys and JWTs are refused from then on, and running answers of them end. The caller's
+/// role must cover the account's, and those of its keys.
 #[utoipa::path(
     delete, path = "/admin/v1/tenants/{tenant_id}/service-accounts/{service_account_id}",
     operation_id = "delete_service_account", tag = "service accounts",

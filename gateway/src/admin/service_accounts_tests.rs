@@ -46,7 +46,7 @@ async fn a_service_account_is_made_read_changed_and_deleted_and_each_change_is_l
     let body = json!({
         "name": "ci", "project_id": acme.project, "role": "tenant_billing_viewer",
         "scope": {"operations": ["read_usage"], "ip_ranges": ["10.0.0.0/8"]},
-        "federated_identity": identity, "expires_at": "2999-01-01T00:00:00Z",
+        "federated_identity": identity, "expires_at": "2035-01-01T00:00:00Z",
     });
     let made = gateway.post(&of(&acme.tenant), admin, body.clone()).await;
     let view = made.expect(201);
@@ -164,8 +164,10 @@ async fn a_scope_stays_within_its_makers_unless_an_operator_made_it() {
         let made = gateway.account(&gateway.operator, scoped(field, scope.clone())).await;
         let theirs = one(&acme.tenant, &made);
         gateway.patch(&theirs, &narrow, json!({"scope": within})).await.refused(403, Some(field));
-        gateway.delete(&theirs, &narrow).await.refused(403, Some(field));
-        gateway.delete(&theirs, &acme.owner.text).await.expect(204);
+        // To take away from it, or all of it, is another matter.
+        gateway.patch(&theirs, &narrow, json!({"expires_at": "2035-01-01T00:00:00Z"})).await.expect(200);
+        gateway.patch(&theirs, &narrow, json!({"expires_at": null})).await.refused(403, Some(field));
+        gateway.delete(&theirs, &narrow).await.expect(204);
     }
     assert_eq!(gateway.get(&mine, &narrow).await.expect(200)["scope"], within);
 }
@@ -240,6 +242,7 @@ async fn what_is_wrong_with_a_call_is_named() {
         ("scope", json!({}), "scope.operations"),
         ("expires_at", json!("soon"), "expires_at"),
         ("expires_at", json!("2001-01-01T00:00:00Z"), "expires_at"),
+        ("expires_at", json!("2099-01-01T00:00:00Z"), "expires_at"),
         ("federated_identity", identity("", "s"), "federated_identity.issuer"),
         ("federated_identity", identity("i", " s"), "federated_identity.subject"),
         ("federated_identity", identity("i", &"s".repeat(257)), "federated_identity.subject"),
@@ -310,4 +313,45 @@ async fn if_match_and_idempotency_key_hold() {
     change(Method::PATCH, "\"1\"").await.expect(200);
     change(Method::DELETE, "\"1\"").await.refused(412, None);
     change(Method::DELETE, "\"2\"").await.expect(204);
+}
+
+#[tokio::test]
+async fn nobody_ends_a_mightier_key_by_deleting_its_service_account() {
+    let gateway = Gateway::start().await;
+    let (acme, admin) = (&gateway.acme, &gateway.acme.admin.text);
+    let owners = gateway.acme_key(Role::TenantOwner, &widest()).await.id;
+    let developers = gateway.access_key().await;
+    for (key, ends) in [(owners, false), (developers, true)] {
+        let id = gateway.account(admin, input(&acme.project, key.as_str())).await;
+        give_to(&gateway.store, &key, &ServiceAccountId::parse(&id).unwrap()).await;
+        let path = one(&acme.tenant, &id);
+        if !ends {
+            gateway.delete(&path, admin).await.refused(403, Some("role"));
+            gateway.get(&path, admin).await.expect(200);
+        }
+        gateway.delete(&path, if ends { admin } else { &acme.owner.text }).await.expect(204);
+    }
+}
+
+#[tokio::test]
+async fn a_service_accounts_own_key_does_not_put_off_the_accounts_end() {
+    let gateway = Gateway::start().await;
+    let (acme, owner) = (&gateway.acme, &gateway.acme.owner.text);
+    let body = |name: &str| {
+        json!({"name": name, "project_id": acme.project, "role": "tenant_admin", "scope": widest(),
+            "expires_at": "2030-01-01T00:00:00Z"})
+    };
+    let (own, other) = (gateway.account(owner, body("own")).await, gateway.account(owner, body("other")).await);
+    let keys = format!("/admin/v1/tenants/{}/api-keys", acme.tenant);
+    let key = gateway.post(&keys, owner, json!({"name": "k", "service_account_id": own})).await.expect(201);
+    let key = key["secret"].as_str().unwrap();
+    let (own, other) = (one(&acme.tenant, &own), one(&acme.tenant, &other));
+    for later in [Value::Null, json!("2030-01-01T00:00:01Z")] {
+        gateway.patch(&own, key, json!({"expires_at": later})).await.refused(403, Some("expires_at"));
+        gateway.patch(&own, key, json!({"name": "x", "expires_at": later})).await.refused(403, Some("expires_at"));
+        gateway.patch(&other, key, json!({"expires_at": later})).await.expect(200);
+    }
+    assert_eq!(gateway.get(&own, owner).await.etag(), "\"1\"");
+    gateway.patch(&own, key, json!({"expires_at": "2029-01-01T00:00:00Z"})).await.expect(200);
+    gateway.patch(&own, owner, json!({"expires_at": null})).await.expect(200);
 }

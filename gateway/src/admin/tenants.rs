@@ -1,6 +1,7 @@
 //! Tenants over HTTP.
 
 use super::call::{Call, Reply, gone, versioned};
+use super::examples;
 use super::page::{self, Page};
 use super::time::Time;
 use crate::app::App;
@@ -16,6 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 /// A tenant.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::tenant())))]
 pub struct TenantView {
     /// `ten_…`
     pub id: String,
@@ -104,7 +106,7 @@ fn reply(tenant: Tenant) -> Response {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadPlatform).await?;
     let query: TenantQuery = call.query()?;
     let size = page::size(query.limit)?;
     let after = page::after(query.after.as_deref())?;

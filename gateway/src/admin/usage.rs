@@ -1,6 +1,7 @@
 //! What a tenant used and owes.
 
 use super::call::{Call, Reply};
+use super::examples;
 use super::range::{Days, Range};
 use super::requests::{key_id, project_id};
 use super::time::Time;
@@ -50,6 +51,7 @@ pub struct UsageQuery {
 
 /// What was used, in groups. A group without usage is not there.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::usage())))]
 pub struct UsageView {
     /// The range's start.
     pub from: Time,
@@ -139,7 +141,7 @@ impl From<(Group, Sums)> for UsageGroupView {
     security(("admin_token" = []), ("api_key" = [])), extensions(("x-permission" = json!("read_usage")))
 )]
 pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadUsage).await?;
+    let call = Call::admit_with_query(&app, request, Permission::ReadUsage).await?;
     let query: UsageQuery = call.query()?;
     let size = size(query.limit)?;
     let Range { from, to } = Range::of(query.from, query.to, call.now(), DAYS)?;
@@ -152,7 +154,7 @@ pub async fn get(State(app): State<Arc<App>>, request: Request) -> Reply {
         by: grouping(query.group_by.as_deref())?,
     };
     let after = query.after.as_deref().map(|text| read(text, of.by)).transpose()?;
-    let mut page = billing::usage(&app.store, call.tenant()?, &of, after.as_ref(), (size + 1).into()).await?;
+    let mut page = billing::usage(&call.reports(), call.tenant()?, &of, after.as_ref(), (size + 1).into()).await?;
     let has_more = page.groups.len() > size as usize;
     page.groups.truncate(size as usize);
     let next_after = page.groups.last().filter(|_| has_more).map(|(group, _)| write(group)).transpose()?;

@@ -1,5 +1,6 @@
 //! A request as the admin API shows it. Kept apart from the record, so that the API changes only on purpose.
 
+use super::examples;
 use super::time::Time;
 use crate::billing::{LedgerEntryView, RequestRecord};
 use cluster_protocol::{FinishReason, PrefillPath};
@@ -8,25 +9,7 @@ use utoipa::ToSchema;
 
 /// What became of a request.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(examples(json!({
-    "request_id": "req_0198c0de4a7b7c31b6f0a1d2e3f40516", "tenant_id": "ten_0198c0dd10b27d4f8a5c6e7f80910213",
-    "project_id": "prj_0198c0dd10b37a60b1c2d3e4f5061728", "key_id": "key_4f7Qm2Zk9TxB",
-    "dialect": "openai_chat", "model_asked": "amazon.nova-lite-v1:0", "model": "huggingface.smollm2-135m-instruct",
-    "state": "settled", "outcome": "completed", "error": null, "finish": "end_of_turn",
-    "input_tokens": 33, "output_tokens": 6, "accepted_at": "2026-11-23T18:26:54Z",
-    "settled_at": "2026-11-23T18:26:54.214Z", "ttft_ms": 81, "latency_ms": 214, "attempt": 1,
-    "path": {
-        "engine": "llama", "decode": "decode-1",
-        "prefill": { "at": "remote", "prefill_id": "prefill-1", "kv_bytes": 760_320, "chunks": 1 },
-    },
-    "timings": { "queue_us": 40, "prefill_us": 61_000, "handoff_us": 1_900, "decode_us": 122_000 },
-    "ledger_entry": {
-        "entry_id": "led_0198c0de4b517e2f9a0b1c2d3e4f5061", "amount_nanousd": 900,
-        "input_picousd_per_token": 20_000, "output_picousd_per_token": 40_000,
-        "price_source": "Caprock's development default; set your own",
-        "created_at": "2026-11-23T18:26:54.214Z",
-    },
-})))]
+#[schema(examples(json!(examples::request())))]
 pub struct RequestView {
     /// `req_…`
     pub request_id: String,

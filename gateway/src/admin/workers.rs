@@ -1,6 +1,7 @@
 //! The cluster's workers as this gateway knows them.
 
 use super::call::{Call, Reply};
+use super::examples;
 use super::page::Page;
 use super::time::Time;
 use crate::app::App;
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 
 /// A worker, as this gateway knows it by its last probe.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(examples(json!(examples::worker())))]
 pub struct WorkerView {
     /// Its cluster's name in the configuration.
     pub cluster: String,
@@ -116,8 +118,7 @@ impl From<WorkerInfo> for WorkerReportView {
     security(("admin_token" = [])), extensions(("x-permission" = json!("read_platform")))
 )]
 pub async fn list(State(app): State<Arc<App>>, request: Request) -> Reply {
-    let call = Call::admit(&app, request, Permission::ReadPlatform).await?;
-    call.no_query()?;
+    Call::admit(&app, request, Permission::ReadPlatform).await?;
     let data = app.upstreams.status().into_iter().map(WorkerView::from).collect();
     Ok(Json(Page::<WorkerView> { data, has_more: false, next_after: None }).into_response())
 }

@@ -1,5 +1,6 @@
 //! Reading an answer's events on behalf of a caller: whole, or piece by piece.
 
+use crate::api::repeat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inference::{Event, Finished, Reader, Started, ToolStep};
 use axum::body::Body;
@@ -26,7 +27,7 @@ pub async fn begin(reader: &mut Reader) -> Result<Started> {
     match reader.next().await {
         Some(Event::Started(started)) => Ok(started),
         Some(Event::Failed(error)) => Err(error),
-        Some(Event::Text { .. } | Event::Reasoning { .. } | Event::Tool(_) | Event::Finished(_)) | None => {
+        Some(Event::Text { .. } | Event::Reasoning { .. } | Event::Tool { .. } | Event::Finished(_)) | None => {
             Err(broken())
         }
     }
@@ -72,7 +73,7 @@ pub async fn collect(reader: &mut Reader) -> Result<(Vec<Block>, Finished)> {
                 Some(Block::Reasoning(last)) => last.push_str(&text),
                 _ => blocks.push(Block::Reasoning(text)),
             },
-            Some(Event::Tool(step)) => call(&mut blocks, step),
+            Some(Event::Tool { step, .. }) => call(&mut blocks, step),
             Some(Event::Finished(finished)) => return Ok((blocks, *finished)),
             Some(Event::Failed(error)) => return Err(error),
             Some(Event::Started(_)) | None => return Err(broken()),
@@ -130,6 +131,7 @@ impl<F: FnMut(Event) -> Bytes> State<F> {
 
 /// Says in the head who answers, and until when the model that was asked for is there.
 pub fn name_the_answerer(headers: &mut HeaderMap, started: &Started) {
+    repeat::name_the_replay(headers, started.replayed);
     if let Ok(engine) = HeaderValue::from_str(&started.engine) {
         headers.insert(ENGINE, engine);
     }

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod bedrock;
 pub mod json;
 pub mod openai;
+pub mod repeat;
 
 use crate::error::{Error, ErrorKind};
 use crate::id::RequestId;
@@ -37,3 +38,6 @@ pub fn log_failure(surface: &'static str, request_id: &RequestId, error: &Error)
         | ErrorKind::ShuttingDown => tracing::debug!(surface, %request_id, kind, "request refused"),
     }
 }
+
+#[cfg(test)]
+mod tools_tests;

@@ -2,10 +2,11 @@
 
 use super::{Author, Sealer};
 use crate::clock::Micros;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::TenantId;
 use crate::secrets::Secrets;
 use crate::store::{NewAuditEntry, NewIdempotentReply, Store, Tx};
+use crate::tenants::caps;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +56,9 @@ pub struct Record {
     /// As it is now; `None` for something that is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Value>,
+    /// Set when one of the two has no JSON: then nothing is changed, for the log would not say what.
+    #[serde(skip)]
+    unwritable: Option<String>,
 }
 
 /// What a change is about.
@@ -85,19 +89,31 @@ impl Record {
             target: Target { kind: target.0.to_owned(), id: target.1.to_owned() },
             before: None,
             after: None,
+            unwritable: None,
         }
     }
 
     /// As it was.
     pub fn before(mut self, before: &impl Serialize) -> Record {
-        self.before = serde_json::to_value(before).ok();
+        self.before = self.value(before);
         self
     }
 
     /// As it is now.
     pub fn after(mut self, after: &impl Serialize) -> Record {
-        self.after = serde_json::to_value(after).ok();
+        self.after = self.value(after);
         self
+    }
+
+    /// Whether it takes away for good: that is never a matter of pace, or whoever stole a key could keep the tenant busy and
+    /// itself alive.
+    fn only_ends(&self) -> bool {
+        [".revoke", ".delete"].iter().any(|end| self.action.ends_with(end))
+    }
+
+    fn value(&mut self, of: &impl Serialize) -> Option<Value> {
+        let value = serde_json::to_value(of);
+        value.map_err(|error| self.unwritable = Some(error.to_string())).ok()
     }
 }
 
@@ -106,7 +122,8 @@ impl Change<'_> {
     /// of a record says that nothing was changed: then nothing is logged either.
     ///
     /// # Errors
-    /// Those of `work` and of the store; `Conflict` when the idempotency key was used in the meantime.
+    /// Those of `work` and of the store; `Conflict` when the idempotency key was used in the meantime; `QuotaExceeded`
+    /// when a tenant changes too much in a minute, unless it revokes or deletes.
     pub async fn commit<T: Send + 'static, R: Into<Option<Record>> + Send>(
         &self,
         work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<(T, R)>> + Send + 'static,
@@ -120,8 +137,14 @@ impl Change<'_> {
                     if let Some(once) = &once {
                         tx.idempotent_reply_insert(&NewIdempotentReply::new(once, now)).await?;
                     }
+                    if let Some(tenant) = &author.tenant_id {
+                        tx.tenant_lock(tenant).await?;
+                    }
                     let (value, record) = work(tx).await?;
                     if let Some(record) = record.into() {
+                        if let Some(tenant) = author.tenant_id.as_ref().filter(|_| !record.only_ends()) {
+                            caps::within_pace(tx, tenant, now).await?;
+                        }
                         append(tx, &sealer, &author, now, &record).await?;
                     }
                     Ok(value)
@@ -131,11 +154,19 @@ impl Change<'_> {
     }
 }
 
+/// A record of which a part can't be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of {0} can't be written: {1}")]
+struct Unwritable(String, String);
+
 /// Takes the chain's end, which whoever comes next waits for, and adds to it.
 async fn append(tx: &mut Tx, sealer: &Sealer, author: &Author, now: Micros, record: &Record) -> Result<()> {
+    if let Some(error) = &record.unwritable {
+        return Err(Error::internal(Unwritable(record.action.clone(), error.clone())));
+    }
     let head = tx.audit_head_lock().await?;
     let seq = head.seq + 1;
-    let text = serde_json::to_string(&Entry { seq, at: now, author, record }).map_err(crate::error::Error::internal)?;
+    let text = serde_json::to_string(&Entry { seq, at: now, author, record }).map_err(Error::internal)?;
     let link = sealer.link(seq, &head.digest, &text);
     tx.audit_append(&NewAuditEntry {
         seq,
@@ -150,4 +181,40 @@ async fn append(tx: &mut Tx, sealer: &Sealer, author: &Author, now: Micros, reco
         seal: link.seal,
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::store::testing::{Fixture, sqlite};
+    use std::collections::BTreeMap;
+
+    #[tokio::test]
+    async fn a_change_whose_record_can_not_be_written_is_not_made() {
+        let (Fixture { store, config }, _dir) = sqlite().await;
+        let secrets = Secrets::load_or_create_with(&config.gateway.state_dir, |_| None).unwrap();
+        let author = Author::command("test");
+        // JSON has only texts as keys.
+        let unwritable = BTreeMap::from([((1, 2), 3)]);
+        for record in [
+            Record::new("tenant.create", None, ("tenant", "t")).after(&unwritable),
+            Record::new("tenant.create", None, ("tenant", "t")).before(&unwritable).after(&1),
+        ] {
+            let change = Change { store: &store, secrets: &secrets, now: 1, author: &author, once: None };
+            let id = TenantId::new();
+            let made = id.clone();
+            let work = change.commit(move |tx| {
+                Box::pin(async move {
+                    tx.tenant_create(&made, "acme", crate::quota::Limits::default(), 1).await?;
+                    Ok(((), record))
+                })
+            });
+            let error = work.await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Internal);
+            assert!(error.cause().unwrap().to_string().contains("tenant.create"), "{error:?}");
+            assert_eq!(store.tenant(&id).await.unwrap(), None);
+        }
+        assert_eq!(store.audit_head().await.unwrap().seq, 0);
+    }
 }

@@ -1,6 +1,6 @@
 //! The log as it is read.
 
-use super::{Author, Line, Mark, Record, Sealer, Walk, Walked};
+use super::{Author, End, Exported, Line, Mark, Record, Sealer, Walk, Walked};
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TenantId;
@@ -59,23 +59,46 @@ fn entry(row: AuditRow) -> Result<Entry> {
     Ok(Entry { seq, at, author, record, digest: row.digest })
 }
 
-/// The log from number `from` to what is its end now, oldest first, as it is stored; it is read in batches, as fast as
-/// it is taken.
+/// The log from number `from` to what is its end now, oldest first, as it is stored, and a final line that says where it
+/// ends; it is read in batches, as fast as it is taken.
 ///
 /// # Errors
 /// Those of the store, at first or in the midst.
-pub async fn export(store: &Store, from: i64) -> Result<impl Stream<Item = Result<Line>> + Send + use<>> {
-    // Without an end there is still a log to be had.
-    let until = store.audit_end().await?.map_or(i64::MAX, |end| end.seq);
-    let start = (store.clone(), from.saturating_sub(1), VecDeque::new());
-    Ok(stream::try_unfold(start, move |(store, mut after, mut batch)| async move {
-        if batch.is_empty() {
-            batch = store.audit_rows(after, until, BATCH).await?.into();
+pub async fn export(store: &Store, from: i64) -> Result<impl Stream<Item = Result<Exported>> + Send + use<>> {
+    let end = store.audit_end().await?.map(|end| Mark { seq: end.seq, digest: end.digest });
+    let start = Mark { seq: from.saturating_sub(1), digest: String::new() };
+    let exporting = Exporting { store: store.clone(), end, last: start, entries: 0, batch: VecDeque::new() };
+    Ok(stream::try_unfold(Some(exporting), |exporting| async {
+        match exporting {
+            Some(exporting) => exporting.next().await.map(Some),
+            None => Ok(None),
         }
-        let Some(AuditRow { seq, record, digest, seal, .. }) = batch.pop_front() else { return Ok(None) };
-        after = seq;
-        Ok(Some((Line { seq, record, digest, seal }, (store, after, batch))))
     }))
+}
+
+struct Exporting {
+    store: Store,
+    /// `None` when somebody has removed the row that says so: there is still a log to be had.
+    end: Option<Mark>,
+    last: Mark,
+    entries: u64,
+    batch: VecDeque<AuditRow>,
+}
+
+impl Exporting {
+    /// The next line, and what comes after it; nothing comes after the final one.
+    async fn next(mut self) -> Result<(Exported, Option<Exporting>)> {
+        if self.batch.is_empty() {
+            let until = self.end.as_ref().map_or(i64::MAX, |end| end.seq);
+            self.batch = self.store.audit_rows(self.last.seq, until, BATCH).await?.into();
+        }
+        let Some(AuditRow { seq, record, digest, seal, .. }) = self.batch.pop_front() else {
+            return Ok((Exported::End(End { head: self.end.unwrap_or(self.last), entries: self.entries }), None));
+        };
+        self.last = Mark { seq, digest: digest.clone() };
+        self.entries += 1;
+        Ok((Exported::Entry(Line { seq, record, digest, seal }), Some(self)))
+    }
 }
 
 /// Goes through the whole log as it is now: digests, seals, numbers, columns, its end, and `anchor`, what this gateway

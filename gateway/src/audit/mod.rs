@@ -17,7 +17,7 @@ pub use author::{Author, AuthorKind};
 pub use chain::{Link, Sealed, Sealer};
 pub use change::{Change, Once, Record, Target};
 pub use log::{Entry, entries, export, verify};
-pub use verify::{Fault, Finding, Line, Mark, Walk, Walked};
+pub use verify::{End, Exported, Fault, Finding, Line, Mark, Walk, Walked};
 
 #[cfg(test)]
 mod tampering;

@@ -23,6 +23,18 @@ async fn log(Fixture { store, config }: Fixture) -> (Store, Arc<Secrets>) {
     (store, Arc::new(secrets))
 }
 
+/// The entries of an export, whose final line names them.
+async fn exported(store: &Store, from: i64) -> Vec<Line> {
+    let mut all: Vec<Exported> = export(store, from).await.unwrap().try_collect().await.unwrap();
+    let Some(Exported::End(end)) = all.pop() else { panic!("no final line") };
+    assert_eq!(end.entries, all.len() as u64);
+    let only = |line| match line {
+        Exported::Entry(line) => line,
+        Exported::End(_) => panic!("a final line in the midst"),
+    };
+    all.into_iter().map(only).collect()
+}
+
 #[tokio::test]
 async fn a_log_that_nobody_touched_is_whole_and_its_export_says_the_same() {
     on_both_engines(|fixture| async move {
@@ -30,13 +42,13 @@ async fn a_log_that_nobody_touched_is_whole_and_its_export_says_the_same() {
         let walked = verify(&store, &secrets, None).await.unwrap();
         assert_eq!((walked.entries, walked.first_bad), (ENTRIES as u64, None));
 
-        let lines: Vec<Line> = export(&store, 1).await.unwrap().try_collect().await.unwrap();
+        let lines = exported(&store, 1).await;
         let mut walk = Walk::of_digests(true);
         lines.iter().for_each(|line| walk.line(line));
         assert_eq!(walk.end(), walked);
-        let part: Vec<Line> = export(&store, 226).await.unwrap().try_collect().await.unwrap();
+        let part = exported(&store, 226).await;
         assert_eq!(part, lines[225..]);
-        let none: Vec<Line> = export(&store, 900).await.unwrap().try_collect().await.unwrap();
+        let none = exported(&store, 900).await;
         assert_eq!(none, []);
     })
     .await;
@@ -129,7 +141,7 @@ async fn whoever_computes_all_digests_anew_lacks_the_key_of_the_seals() {
             before = digest;
         }
         execute(&store, format!("UPDATE audit_head SET digest = '{before}'")).await;
-        let lines: Vec<Line> = export(&store, 1).await.unwrap().try_collect().await.unwrap();
+        let lines = exported(&store, 1).await;
         let mut walk = Walk::of_digests(true);
         lines.iter().for_each(|line| walk.line(line));
         assert_eq!(walk.end().first_bad, None, "digests alone can't tell");

@@ -30,6 +30,26 @@ pub struct Line {
     pub seal: String,
 }
 
+/// The final line of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    /// The log's last entry when the export began.
+    pub head: Mark,
+    /// How many lines came before this one.
+    pub entries: u64,
+}
+
+/// A line of an export.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Exported {
+    /// All but the last.
+    Entry(Line),
+    /// The last.
+    End(End),
+}
+
 /// An entry, named by number and digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

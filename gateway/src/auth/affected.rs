@@ -25,7 +25,7 @@ impl Affected {
     pub fn concerns(&self, identity: &Identity) -> bool {
         match self {
             Affected::Key(id) => identity.principal.key == *id,
-            Affected::ServiceAccount(id) => identity.service_account.as_ref() == Some(id),
+            Affected::ServiceAccount(id) => identity.principal.service_account.as_ref() == Some(id),
             Affected::Project(id) => identity.principal.project == *id,
             Affected::Tenant(id) => identity.principal.tenant == *id,
             Affected::AdminToken(_) => false,

@@ -67,7 +67,7 @@ pub async fn admit(app: &App, request: Request, permission: Permission) -> Resul
         Presented::Bearer(text) => {
             let admission = by_bearer(app, text).await?;
             check(app, &parts, admission.principal(), permission)?;
-            (admission, body::read(&parts, body, &app.config.http).await?)
+            (admission, body::read(&parts, body, app.config.http.body_bytes, &app.config.http).await?)
         }
         Presented::SigV4(authorization) => {
             let (admission, body) = by_signature(app, authorization, &parts, body).await?;
@@ -208,7 +208,7 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
     let id = AccessKeyId::parse(signed.access_key_id())?;
     let (known, seen) = app.credentials.access_key(&app.store, id, now).await?;
     let identity = id.identity(now, known.as_deref())?.clone();
-    let body = body::read(parts, body, &app.config.http).await?;
+    let body = body::read(parts, body, app.config.http.body_bytes, &app.config.http).await?;
     let mut takeover = None;
     if let Some(known) = &known {
         // A rotation leaves the former secret in force for a while.
@@ -228,7 +228,7 @@ async fn by_signature(app: &App, authorization: &str, parts: &Parts, body: Body)
 /// A service account is used whenever one of its keys is.
 fn note_use(app: &App, identity: &Identity, now: crate::clock::Micros, takeover: Option<Takeover>) {
     app.uses.note(identity.principal.key.as_str(), now, takeover);
-    if let Some(account) = &identity.service_account {
+    if let Some(account) = &identity.principal.service_account {
         app.uses.note(account.as_str(), now, None);
     }
 }

@@ -3,7 +3,7 @@
 use crate::audit::{Author, AuthorKind};
 use crate::catalog::Access;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{KeyId, ProjectId, RequestId, TenantId};
+use crate::id::{KeyId, ProjectId, RequestId, ServiceAccountId, TenantId};
 use crate::quota::Hierarchy;
 use crate::tenants::{AdminPrincipal, Issuer, Permission, Role, Scope};
 use std::net::IpAddr;
@@ -18,6 +18,8 @@ pub struct Principal {
     pub project: ProjectId,
     /// The credential's public id.
     pub key: KeyId,
+    /// Whose key it is, when it is a machine's.
+    pub service_account: Option<ServiceAccountId>,
     /// In force for the tenant, the project and the key.
     pub limits: Hierarchy,
     /// Models that it may call.
@@ -81,13 +83,14 @@ impl Caller {
 
     /// As whoever makes or touches credentials.
     pub fn issuer(&self) -> Issuer {
-        let credential = match self {
-            Caller::Operator(operator) => operator.token.as_str(),
+        let (role, scope) = (self.role(), self.scope().clone());
+        match self {
+            Caller::Operator(operator) => Issuer::new(role, scope, operator.token.as_str()),
             // Not a credential of the database, so not one that could be changed with it.
-            Caller::Federated(operator) => operator.subject.as_str(),
-            Caller::Tenant(principal) => principal.key.as_str(),
-        };
-        Issuer::new(self.role(), self.scope().clone(), credential)
+            Caller::Federated(operator) => Issuer::new(role, scope, &operator.subject),
+            Caller::Tenant(principal) => Issuer::new(role, scope, principal.key.as_str())
+                .held_to(principal.limits.key, principal.service_account.clone()),
+        }
     }
 
     /// As the audit log names it.

@@ -15,6 +15,7 @@ use crate::clock::Micros;
 use crate::id::{KeyId, LedgerEntryId, ProjectId, RequestId, TenantId};
 use crate::inference::{Dialect, Usage};
 use crate::money::Nanousd;
+use crate::store::AnswerToKeep;
 use serde::Serialize;
 
 pub use crate::store::{OpenRow, RequestFilter, RequestListRow};
@@ -102,6 +103,9 @@ pub struct Settlement {
     pub detail: Detail,
     /// When it ended.
     pub ended_at: Micros,
+    /// The answer, where its caller may ask for it again. In the same transaction: an answer is paid once, however often
+    /// it is given.
+    pub keep: Option<AnswerToKeep>,
 }
 
 /// What an operator sees of a request besides money. Stored as JSON, opaque to SQL.

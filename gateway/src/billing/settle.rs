@@ -52,6 +52,9 @@ async fn settle_in(tx: &mut Tx, settlement: &Settlement) -> Result<Settled> {
         created_at: settlement.ended_at,
     })
     .await?;
+    if let Some(keep) = &settlement.keep {
+        tx.answer_keep(keep, &settlement.id, amount).await?;
+    }
     Ok(Settled { amount, first: true })
 }
 

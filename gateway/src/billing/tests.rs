@@ -35,7 +35,7 @@ pub(super) fn request_of(who: &Principal) -> OpenRequest {
 
 pub(super) fn settlement(id: &RequestId, outcome: Outcome, input_tokens: u64, output_tokens: u64) -> Settlement {
     let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-    Settlement { id: id.clone(), outcome, usage, detail: Detail::default(), ended_at: 2_000 }
+    Settlement { id: id.clone(), outcome, usage, detail: Detail::default(), ended_at: 2_000, keep: None }
 }
 
 async fn opened(store: &Store, who: &Principal) -> RequestId {

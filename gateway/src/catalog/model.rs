@@ -66,6 +66,7 @@ pub enum Modality {
 /// A model's place in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ModelStatus)]
 #[allow(missing_docs)]
 pub enum Status {
     #[default]

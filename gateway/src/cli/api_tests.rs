@@ -14,7 +14,7 @@ async fn api() -> (Desk, Api) {
     let admin_url = format!("http://{}", listener.local_addr().unwrap());
     // Ends with the test's runtime.
     tokio::spawn(axum::serve(listener, router::operators(&desk.app)).into_future());
-    let connection = Connection { admin_url, admin_token: Some(desk.root.clone()), ca_file: None };
+    let connection = Connection::of(&admin_url, &desk.root);
     let api = Api::new(Common { connection, output: Output { json: false, field: None } }).unwrap();
     (desk, api)
 }

@@ -5,7 +5,7 @@ use super::client::{Client, Connection, segment, with_query};
 use super::table::Column;
 use super::units;
 use crate::admin::audit_log::{AuditMarkView, VerificationView};
-use crate::audit::{Line, Walk};
+use crate::audit::{End, Exported, Mark, Walk};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fs::{File, OpenOptions};
@@ -90,11 +90,23 @@ pub(super) struct Verify {
     /// An earlier export, in place of the gateway's log. Only digests are checked: seals need the gateway's key.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// The log must have this entry: one that an earlier export or verification ended with, kept where nobody who can
+    /// change the log can change it.
+    #[arg(long, value_name = "SEQ:DIGEST", value_parser = mark)]
+    head: Option<Mark>,
     /// JSON in place of words.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     connection: Connection,
+}
+
+fn mark(text: &str) -> Result<Mark, String> {
+    let odd = || "it is no number and digest with a colon between them".to_owned();
+    let (seq, digest) = text.split_once(':').ok_or_else(odd)?;
+    let seq = seq.parse().ok().filter(|seq| *seq > 0).ok_or_else(odd)?;
+    let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_digest { Ok(Mark { seq, digest: digest.to_ascii_lowercase() }) } else { Err(odd()) }
 }
 
 /// What `audit verify` says of a log or of a file.
@@ -108,7 +120,7 @@ struct Verdict {
     digests: VerificationView,
     /// Number of the first entry that was looked at.
     from_seq: Option<i64>,
-    /// Set when gateway and export contradict each other.
+    /// Set when the export is not whole, does not have the entry that is known, or contradicts the gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     contradiction: Option<String>,
 }
@@ -147,28 +159,30 @@ async fn export(command: Export) -> Result<(), String> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
     let mut out = BufWriter::new(file.map_err(cannot)?);
     let path = with_query(EXPORT, &[("from_seq", Some(command.from_seq.to_string()))]);
-    let mut entries = 0u64;
+    let mut own = Own::new(command.from_seq == 1, None);
     let copied = client.lines(&path, |line| {
-        entries += 1;
+        own.take(line)?;
         out.write_all(line).and_then(|()| out.write_all(b"\n")).map_err(cannot)
     });
-    let copied = copied.await.and_then(|()| out.into_inner().map_err(|error| cannot(error.into_error())));
-    let named = copied.and_then(|file| {
+    let copied = copied.await.and_then(|()| own.end.ok_or("the export broke off: it has no final line".into()));
+    let copied =
+        copied.and_then(|end| out.into_inner().map(|file| (end, file)).map_err(|error| cannot(error.into_error())));
+    let named = copied.and_then(|(end, file)| {
         file.sync_all().map_err(cannot)?;
-        std::fs::rename(&unfinished, &command.out).map_err(cannot)
+        std::fs::rename(&unfinished, &command.out).map_err(cannot).map(|()| end)
     });
     if named.is_err() {
         // What is there of it is of no use; that it broke off is what matters.
         let _ = std::fs::remove_file(&unfinished);
     }
-    named?;
-    print(&format!("{entries} entries in {}\n", command.out.display()))
+    let End { head, entries } = named?;
+    print(&format!("{entries} entries in {}, up to {}:{}\n", command.out.display(), head.seq, head.digest))
 }
 
 async fn verify(command: Verify) -> Result<(), String> {
     let verdict = match &command.file {
-        Some(file) => of_file(file)?,
-        None => of_gateway(&Client::new(command.connection)?).await?,
+        Some(file) => of_file(file, command.head)?,
+        None => of_gateway(&Client::new(command.connection)?, command.head).await?,
     };
     if command.json {
         let text = serde_json::to_string_pretty(&verdict).map_err(|error| error.to_string())?;
@@ -179,18 +193,19 @@ async fn verify(command: Verify) -> Result<(), String> {
     if verdict.ok { Ok(()) } else { Err(words(&verdict).trim_end().to_owned()) }
 }
 
-async fn of_gateway(client: &Client) -> Result<Verdict, String> {
+async fn of_gateway(client: &Client, known: Option<Mark>) -> Result<Verdict, String> {
     let body = client.get("/admin/v1/audit-log/verification", VERIFY_PATIENCE).await?;
     let gateway: VerificationView =
         serde_json::from_slice(&body).map_err(|error| format!("the admin API's reply: {error}"))?;
-    let mut own = Own::new(true);
+    let mut own = Own::new(true, known);
     // The last entry that the gateway looked at, as the export has it.
     let mut at_head = None;
     let head = gateway.head.seq;
     client
         .lines(EXPORT, |text| {
-            let line = own.take(text)?;
-            if line.seq == head {
+            if let Exported::Entry(line) = own.take(text)?
+                && line.seq == head
+            {
                 at_head = Some(line.digest);
             }
             Ok(())
@@ -203,16 +218,17 @@ async fn of_gateway(client: &Client) -> Result<Verdict, String> {
     Ok(own.verdict(Some(gateway), contradiction))
 }
 
-fn of_file(path: &Path) -> Result<Verdict, String> {
+fn of_file(path: &Path, known: Option<Mark>) -> Result<Verdict, String> {
     let cannot = |error: std::io::Error| format!("can't read {}: {error}", path.display());
     let mut file = BufReader::new(File::open(path).map_err(cannot)?);
-    let mut own = Own::new(false);
+    let mut own = Own::new(false, known);
     let mut text = Vec::new();
     loop {
         text.clear();
         let read = file.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut text).map_err(cannot)?;
         if read == 0 {
-            return Ok(own.verdict(None, None));
+            let empty = own.first.is_none().then(|| "the file has no entry".to_owned());
+            return Ok(own.verdict(None, empty));
         }
         own.take(text.strip_suffix(b"\n").unwrap_or(&text))?;
     }
@@ -223,15 +239,34 @@ struct Own {
     walk: Walk<'static>,
     from_start: bool,
     first: Option<i64>,
+    last: Option<Mark>,
+    entries: u64,
+    end: Option<End>,
+    /// An entry that must be there, until it has come.
+    known: Option<Mark>,
 }
 
 impl Own {
-    fn new(from_start: bool) -> Own {
-        Own { walk: Walk::of_digests(from_start), from_start, first: None }
+    fn new(from_start: bool, known: Option<Mark>) -> Own {
+        let walk = Walk::of_digests(from_start);
+        Own { walk, from_start, first: None, last: None, entries: 0, end: None, known }
     }
 
-    fn take(&mut self, text: &[u8]) -> Result<Line, String> {
-        let line: Line = serde_json::from_slice(text).map_err(|error| format!("this is no export: {error}"))?;
+    fn take(&mut self, text: &[u8]) -> Result<Exported, String> {
+        let read: Exported = serde_json::from_slice(text).map_err(|error| format!("this is no export: {error}"))?;
+        if self.end.is_some() {
+            return Err("this is no export: it goes on after its final line".into());
+        }
+        let line = match &read {
+            Exported::End(end) => {
+                self.end = Some(end.clone());
+                return Ok(read);
+            }
+            Exported::Entry(line) => line,
+        };
+        self.entries += 1;
+        self.last = Some(Mark { seq: line.seq, digest: line.digest.clone() });
+        self.known = self.known.take().filter(|known| self.last.as_ref() != Some(known));
         if self.first.is_none() {
             self.first = Some(line.seq);
             // A file that begins with the first entry is held to that.
@@ -239,12 +274,28 @@ impl Own {
                 self.walk = Walk::of_digests(true);
             }
         }
-        self.walk.line(&line);
-        Ok(line)
+        self.walk.line(line);
+        Ok(read)
+    }
+
+    /// Its final line, once that is there and says what came before it.
+    fn whole(&self) -> Result<End, String> {
+        let end = self.end.as_ref().ok_or("the export was cut off: it has no final line")?;
+        let is_last = self.last.as_ref().is_none_or(|last| *last == end.head);
+        if is_last && self.entries == end.entries {
+            return Ok(end.clone());
+        }
+        let End { head, entries } = end;
+        Err(format!("the export is not whole: its final line names {entries} entries, the last of them {}", head.seq))
     }
 
     fn verdict(self, gateway: Option<VerificationView>, contradiction: Option<String>) -> Verdict {
+        let not_whole = self.whole().err();
+        let unknown =
+            self.known.as_ref().map(|known| format!("it does not have the entry {}:{}", known.seq, known.digest));
         let digests = VerificationView::of(self.walk.end(), None);
+        // Where an entry is bad, the rest says nothing more.
+        let contradiction = contradiction.or(not_whole.filter(|_| digests.ok)).or(unknown);
         let ok = digests.ok && contradiction.is_none() && gateway.as_ref().is_none_or(|gateway| gateway.ok);
         Verdict { ok, gateway, digests, from_seq: self.first, contradiction }
     }
@@ -318,8 +369,8 @@ mod tests {
         let text = std::fs::read_to_string(&file).unwrap();
         let entries = desk.app.store.audit_end().await.unwrap().unwrap().seq;
         let changed = text.lines().position(|line| line.contains("tenant 2")).unwrap() + 1;
-        assert_eq!(text.lines().count() as i64, entries);
-        let whole = of_file(&file).unwrap();
+        assert_eq!(text.lines().count() as i64, entries + 1, "and a final line");
+        let whole = of_file(&file, None).unwrap();
         assert_eq!((whole.ok, whole.digests.entries as i64, whole.digests.head.seq), (true, entries, entries));
         caprock_audit(&["verify", "--file", path], &url, "not needed").await.unwrap();
 
@@ -330,12 +381,13 @@ mod tests {
             text.split_inclusive('\n').enumerate().filter(|(at, _)| *at != skipped).map(|(_, line)| line).collect()
         };
         std::fs::write(&file, without(1)).unwrap();
-        assert_eq!(of_file(&file).unwrap().digests.first_bad.unwrap().seq, 2);
+        assert_eq!(of_file(&file, None).unwrap().digests.first_bad.unwrap().seq, 2);
         std::fs::write(&file, without(0)).unwrap();
-        let part = of_file(&file).unwrap();
-        assert!(part.ok && words(&part).contains("begins with entry 2"), "{}", words(&part));
+        let part = of_file(&file, None).unwrap();
+        assert!(part.digests.ok && words(&part).contains("begins with entry 2"), "{}", words(&part));
+        assert!(words(&part).contains("final line names"), "{}", words(&part));
         std::fs::write(&file, "{}").unwrap();
-        assert!(of_file(&file).unwrap_err().contains("no export"));
+        assert!(of_file(&file, None).unwrap_err().contains("no export"));
 
         let refused = dir.path().join("refused.ndjson");
         let path = refused.to_str().unwrap();
@@ -346,11 +398,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_was_cut_emptied_or_is_of_another_log_is_found_out() {
+        let (desk, url) = desk().await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("log.ndjson");
+        let path = file.to_str().unwrap();
+        let verify = async |more: &[&str]| {
+            let arguments = [&["verify", "--file", path], more].concat();
+            caprock_audit(&arguments, &url, "not needed").await
+        };
+        caprock_audit(&["export", "--out", path], &url, &desk.root).await.unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let (entries, end) = (lines.len() - 1, lines[lines.len() - 1]);
+
+        for (cut, why) in [
+            (String::new(), "no entry"),
+            (end.to_owned(), "no entry"),
+            (lines[..entries].concat(), "no final line"),
+            (lines[..3].concat(), "no final line"),
+            (lines[..3].concat() + end, "not whole"),
+            (text.trim_end()[..text.len() / 2].to_owned(), "no export"),
+            (text.clone() + lines[0], "goes on after"),
+        ] {
+            std::fs::write(&file, &cut).unwrap();
+            let error = verify(&[]).await.unwrap_err();
+            assert!(error.contains(why), "{why}: {error}");
+        }
+
+        std::fs::write(&file, &text).unwrap();
+        let digest = |at: usize| {
+            let line: crate::audit::Line = serde_json::from_str(lines[at]).unwrap();
+            format!("{}:{}", line.seq, line.digest)
+        };
+        for known in [digest(entries - 1), digest(2)] {
+            verify(&["--head", &known]).await.unwrap();
+            caprock_audit(&["verify", "--head", &known], &url, &desk.root).await.unwrap();
+        }
+        let other = digest(2).replacen("3:", "4:", 1);
+        assert!(verify(&["--head", &other]).await.unwrap_err().contains("does not have the entry 4:"));
+        assert!(mark("4").is_err() && mark("0:00").is_err() && mark(&other[..20]).is_err());
+
+        caprock_audit(&["export", "--out", path, "--from-seq", "3"], &url, &desk.root).await.unwrap();
+        verify(&[]).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn verify_believes_neither_the_database_nor_the_gateway_alone() {
         let (desk, url) = desk().await;
-        let connection = || Connection { admin_url: url.clone(), admin_token: Some(desk.root.clone()), ca_file: None };
+        let connection = || Connection::of(&url, &desk.root);
         let client = Client::new(connection()).unwrap();
-        let verdict = of_gateway(&client).await.unwrap();
+        let verdict = of_gateway(&client, None).await.unwrap();
         let gateway = verdict.gateway.as_ref().unwrap();
         assert!(verdict.ok && gateway.ok && gateway.entries > 5 && verdict.digests.head == gateway.head);
         caprock_audit(&["verify"], &url, &desk.root).await.unwrap();
@@ -359,7 +457,7 @@ mod tests {
         assert!(error.ends_with("(after)"), "{error}");
 
         execute(&desk.app.store, "UPDATE audit_log SET seal = 'v1.00' WHERE seq = 4").await;
-        let verdict = of_gateway(&client).await.unwrap();
+        let verdict = of_gateway(&client, None).await.unwrap();
         assert!(!verdict.ok && verdict.digests.ok, "seals are for the gateway to check");
         assert_eq!(verdict.gateway.unwrap().first_bad.unwrap().seq, 4);
         let error = caprock_audit(&["verify"], &url, &desk.root).await.unwrap_err();

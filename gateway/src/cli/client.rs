@@ -4,6 +4,7 @@ use crate::admin::problem::Problem;
 use crate::https;
 use bytes::Bytes;
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,6 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use std::error::Error;
 use std::fmt::{Display, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -44,6 +46,21 @@ pub(super) struct Connection {
     /// Authorities trusted for https beside the machine's own, as PEM.
     #[arg(long, env = "CAPROCK_CA_FILE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
+    /// Send the token by plain http to another machine, too, where everybody on the way can read it.
+    #[arg(long, env = "CAPROCK_INSECURE_HTTP", value_parser = FalseyValueParser::new())]
+    pub(super) insecure_http: bool,
+    /// For a command that makes something or rotates a secret: repeats the one that failed with this key, and gets its reply
+    /// if it was carried out. Otherwise a new one is made up.
+    #[arg(long, value_name = "KEY")]
+    pub(super) idempotency_key: Option<String>,
+}
+
+#[cfg(test)]
+impl Connection {
+    pub(super) fn of(url: &str, token: &str) -> Connection {
+        let (admin_url, admin_token) = (url.to_owned(), Some(token.to_owned()));
+        Connection { admin_url, admin_token, ca_file: None, insecure_http: false, idempotency_key: None }
+    }
 }
 
 /// A caller of the admin API.
@@ -51,6 +68,7 @@ pub(super) struct Connection {
 pub(super) struct Client {
     url: String,
     authorization: HeaderValue,
+    idempotency_key: Option<String>,
     http: Http<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -69,6 +87,8 @@ struct Failure {
     text: String,
     /// It may be there, or not: the same call with the same Idempotency-Key is safe.
     may_be_repeated: bool,
+    /// What was asked for may have been done.
+    may_be_done: bool,
 }
 
 impl From<Failure> for String {
@@ -77,10 +97,26 @@ impl From<Failure> for String {
     }
 }
 
+impl Failure {
+    fn with_key(self, key: &str) -> String {
+        if !self.may_be_done {
+            return self.text;
+        }
+        let text = self.text;
+        format!("{text}; it may be done all the same, so repeat the command with --idempotency-key {key}")
+    }
+}
+
+/// Whether what is sent to this host stays on the machine.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 impl Client {
     /// For these settings; nothing is connected yet.
     pub(super) fn new(connection: Connection) -> Result<Client, String> {
-        let Connection { admin_url, admin_token, ca_file } = connection;
+        let Connection { admin_url, admin_token, ca_file, insecure_http, idempotency_key } = connection;
         let token = admin_token.ok_or("no admin token: set CAPROCK_ADMIN_TOKEN")?;
         let url = admin_url.trim_end_matches('/').to_owned();
         let refuse = || format!("`{admin_url}` is no address such as https://host:port");
@@ -93,13 +129,20 @@ impl Client {
         if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) || parsed.query().is_some() {
             return Err(refuse());
         }
+        if !https && !insecure_http && !parsed.host().is_some_and(is_this_machine) {
+            let text = format!(
+                "{admin_url} is another machine, and everybody on the way could read the token: use https, or allow it by \
+                 --insecure-http"
+            );
+            return Err(text);
+        }
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.trim()))
             .map_err(|_| "the admin token can't be sent in a header".to_owned())?;
         authorization.set_sensitive(true);
         let connector = https::connector(https, ca_file.as_deref())?;
         // A command makes few calls; a kept connection could break under one that must not be repeated.
         let http = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(Client { url, authorization, http })
+        Ok(Client { url, authorization, idempotency_key, http })
     }
 
     /// The body of a reply that says 200.
@@ -112,20 +155,27 @@ impl Client {
         Ok(self.whole(self.request(Method::GET, path, None)?, PATIENCE).await?)
     }
 
-    /// Makes something, once: the call carries a random Idempotency-Key, and is repeated once when the connection breaks or
-    /// the gateway says that it is busy.
+    /// Makes something, once: the call carries an Idempotency-Key, and is repeated once when the connection breaks or the
+    /// gateway says that it is busy. Where it stays unknown whether it was done, the failure names the key.
     pub(super) async fn create(&self, path: &str, body: &Value) -> Result<Reply, String> {
         let mut request = self.request(Method::POST, path, Some(body))?;
-        let key = format!("caprock-{:032x}", rand::random::<u128>());
-        request.headers_mut().insert("idempotency-key", HeaderValue::try_from(key).map_err(|error| error.to_string())?);
-        match self.whole(request.clone(), PATIENCE).await {
-            Err(failure) if failure.may_be_repeated => {
-                tracing::debug!(error = failure.text, "trying again");
-                tokio::time::sleep(RETRY_PAUSE).await;
-                Ok(self.whole(request, PATIENCE).await?)
-            }
-            done => Ok(done?),
-        }
+        let key = self.idempotency_key.clone();
+        let key = key.unwrap_or_else(|| format!("caprock-{:032x}", rand::random::<u128>()));
+        let value =
+            HeaderValue::try_from(&key).map_err(|_| "the idempotency key can't be sent in a header".to_owned())?;
+        request.headers_mut().insert("idempotency-key", value);
+        let first = match self.whole(request.clone(), PATIENCE).await {
+            Err(failure) if failure.may_be_repeated => failure,
+            done => return done.map_err(|failure| failure.with_key(&key)),
+        };
+        tracing::debug!(error = first.text, "trying again");
+        tokio::time::sleep(RETRY_PAUSE).await;
+        let second = self.whole(request, PATIENCE).await;
+        second.map_err(|failure| {
+            // One that was not heard leaves open what became of the first; an answer would have been the first one's.
+            let may_be_done = failure.may_be_done || (failure.may_be_repeated && first.may_be_done);
+            Failure { may_be_done, ..failure }.with_key(&key)
+        })
     }
 
     /// Changes or removes something. With `if_match` only while it has that ETag.
@@ -197,7 +247,8 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
-        let response = self.http.request(request).await.map_err(|error| self.broken(&error))?;
+        let sent = self.http.request(request).await;
+        let response = sent.map_err(|error| Failure { may_be_done: !error.is_connect(), ..self.broken(&error) })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -205,15 +256,17 @@ impl Client {
         // What can't be read of a refusal is not what matters about it.
         let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await;
         let text = refusal(status, &body.map(|body| body.to_bytes()).unwrap_or_default());
-        Err(Failure { text, may_be_repeated: status == StatusCode::SERVICE_UNAVAILABLE })
+        let may_be_repeated = status == StatusCode::SERVICE_UNAVAILABLE;
+        Err(Failure { text, may_be_repeated, may_be_done: status.is_server_error() })
     }
 
     fn broken(&self, error: &dyn Error) -> Failure {
-        Failure { text: format!("can't reach {}: {}", self.url, root_cause(error)), may_be_repeated: true }
+        let text = format!("can't reach {}: {}", self.url, root_cause(error));
+        Failure { text, may_be_repeated: true, may_be_done: true }
     }
 
     fn is_silent(&self) -> Failure {
-        Failure { text: format!("{} does not answer", self.url), may_be_repeated: true }
+        Failure { text: format!("{} does not answer", self.url), may_be_repeated: true, may_be_done: true }
     }
 }
 

@@ -24,7 +24,7 @@ fn a_refusal_is_told_in_the_apis_words() {
 }
 
 fn connection(url: &str) -> Connection {
-    Connection { admin_url: url.into(), admin_token: Some("token".into()), ca_file: None }
+    Connection::of(url, "token")
 }
 
 #[test]
@@ -33,11 +33,49 @@ fn an_address_that_is_none_is_refused_before_anything_is_sent() {
         let error = Client::new(connection(url)).unwrap_err();
         assert!(error.contains("no address") && !error.contains("Bearer"), "{url}: {error}");
     }
-    assert!(Client::new(connection("http://host:1/behind/a/proxy/")).is_ok());
-    let none = Connection { admin_token: None, ..connection("http://host") };
+    assert!(Client::new(connection("http://localhost:1/behind/a/proxy/")).is_ok());
+    let none = Connection { admin_token: None, ..connection("http://localhost") };
     assert!(Client::new(none).unwrap_err().contains("CAPROCK_ADMIN_TOKEN"));
-    let odd = Connection { admin_token: Some("a\nb".into()), ..connection("http://host") };
+    let odd = Connection { admin_token: Some("a\nb".into()), ..connection("http://localhost") };
     assert!(Client::new(odd).unwrap_err().contains("can't be sent"));
+}
+
+#[test]
+fn the_token_goes_by_plain_http_to_this_machine_alone_unless_that_is_allowed() {
+    for url in ["http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:1", "http://LocalHost:1/x"] {
+        assert!(Client::new(connection(url)).is_ok(), "{url}");
+    }
+    for url in
+        ["http://host", "http://10.0.0.1:8081", "http://[fe80::1]", "http://localhost.example", "http://127.0.0.1.x"]
+    {
+        let error = Client::new(connection(url)).unwrap_err();
+        assert!(error.contains("--insecure-http") && error.lines().count() == 1, "{url}: {error}");
+        assert!(Client::new(Connection { insecure_http: true, ..connection(url) }).is_ok(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn where_it_is_unknown_whether_something_was_made_the_failure_says_how_to_ask_again() {
+    for statuses in [&[503, 503][..], &[500], &[503, 500]] {
+        let (url, seen) = gateway(statuses).await;
+        let error = Client::new(connection(&url)).unwrap().create("/x", &Value::Null).await.unwrap_err();
+        let key = seen.lock().unwrap()[0].1.clone().unwrap();
+        assert!(error.ends_with(&format!("--idempotency-key {key}")) && error.lines().count() == 1, "{error}");
+    }
+    for statuses in [&[409][..], &[503, 409]] {
+        let (url, _) = gateway(statuses).await;
+        let error = Client::new(connection(&url)).unwrap().create("/x", &Value::Null).await.unwrap_err();
+        assert!(!error.contains("idempotency"), "decided: {error}");
+    }
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let client = Client::new(connection(&format!("http://127.0.0.1:{port}"))).unwrap();
+    let error = client.create("/x", &Value::Null).await.unwrap_err();
+    assert!(!error.contains("idempotency"), "never sent: {error}");
+
+    let (url, seen) = gateway(&[201]).await;
+    let given = Connection { idempotency_key: Some("again".into()), ..connection(&url) };
+    Client::new(given).unwrap().create("/x", &Value::Null).await.unwrap();
+    assert_eq!(seen.lock().unwrap()[0].1.as_deref(), Some("again"));
 }
 
 type Seen = Arc<Mutex<Vec<(String, Option<String>, Bytes)>>>;

@@ -10,6 +10,7 @@ mod doctor;
 mod limit;
 mod model;
 mod model_access;
+mod model_body;
 mod project;
 mod request;
 mod scope;

@@ -11,6 +11,7 @@ const EXAMPLES: &[&str] = &[
     "tenant update acme --name acme-eu",
     "tenant suspend acme --yes",
     "tenant resume acme",
+    "tenant create --name acme --idempotency-key caprock-1 --admin-url http://gateway:8081 --insecure-http",
     "tenant delete acme -y",
     "project create --tenant acme --name web",
     "project list --tenant acme",

@@ -1,40 +1,58 @@
 //! The canonical answer: what every dialect translates from.
 
 use crate::catalog::Deprecation;
+use crate::clock::Micros;
 use crate::error::Error;
+use crate::id::RequestId;
 use crate::money::Nanousd;
-use cluster_protocol::{Counts, FinishReason, Path, Timings};
+use cluster_protocol::{Counts, FinishReason, Path, Timings, TokenLogprobs};
+use serde::{Deserialize, Serialize};
 
 /// A step of an answer. Order: `Started`, any number of `Text`, `Reasoning` and `Tool`, then one `Finished` or `Failed`.
-/// `Failed` may come first.
-#[derive(Debug, Clone)]
+/// `Failed` may come first. An answer that is kept is stored as this JSON.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The first token is there; nothing was sent to the caller before.
     Started(Started),
-    /// A piece of the answer: whole characters, never empty.
+    /// A piece of a choice.
     Text {
-        /// The piece.
+        /// Which, from 0.
+        choice: u32,
+        /// Whole characters; empty only when there are `logprobs`.
         text: String,
+        /// Of the tokens since the choice's last piece; none when they were not asked for.
+        logprobs: Vec<TokenLogprobs>,
         /// So far.
         counts: Counts,
     },
     /// A piece of what the model thought before it answered: whole characters, never empty.
     Reasoning {
+        /// Of which choice.
+        choice: u32,
         /// The piece.
         text: String,
         /// So far.
         counts: Counts,
     },
     /// A step of a tool call.
-    Tool(ToolStep),
+    Tool {
+        /// Of which choice.
+        choice: u32,
+        /// The step.
+        step: ToolStep,
+    },
     /// The answer is complete and settled.
     Finished(Box<Finished>),
-    /// The answer can't be completed; what was generated is settled.
+    /// The answer can't be completed; what was generated is settled. Never kept.
+    #[serde(skip)]
     Failed(Error),
 }
 
-/// A step of a tool call: `Begin`, any number of `Arguments`, `End`. Calls come one after the other, numbered from 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A step of a tool call: `Begin`, any number of `Arguments`, `End`. A choice's calls come one after the
+/// other, numbered from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum ToolStep {
     /// The model calls `name`.
@@ -46,8 +64,15 @@ pub enum ToolStep {
 }
 
 /// What is known when an answer begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
+    /// The request that generates the answer; with a kept answer not the caller's, but the one that was first.
+    pub request_id: RequestId,
+    /// When that request's head was read, µs since 1970.
+    pub accepted_at: Micros,
+    /// Whether it was generated for an earlier call with the same Idempotency-Key.
+    #[serde(skip)]
+    pub replayed: bool,
     /// The model that answers, as the catalog names it.
     pub model: String,
     /// Set when another model stands in for the one that was asked for: its id.
@@ -61,10 +86,10 @@ pub struct Started {
 }
 
 /// A complete answer's facts.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
-    /// Why it ended.
-    pub reason: Finish,
+    /// Why each choice ended, in their order; never empty.
+    pub reasons: Vec<Finish>,
     /// Exact, from the engine.
     pub usage: Usage,
     /// As on the ledger; `None` when it could not be settled yet and the sweep will.
@@ -79,8 +104,16 @@ pub struct Finished {
     pub path: Path,
 }
 
-/// Why an answer ended. Every dialect maps it without a wildcard.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+impl Finished {
+    /// Why the first choice ended.
+    pub fn reason(&self) -> &Finish {
+        self.reasons.first().unwrap_or(&Finish::Stopped)
+    }
+}
+
+/// Why a choice ended. Every dialect maps it without a wildcard.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Finish {
     /// The model ended its turn.
     EndOfTurn,
@@ -114,7 +147,7 @@ impl From<FinishReason> for Finish {
 }
 
 /// Tokens of a request in disjoint buckets; each dialect derives its own sums.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Prompt tokens computed for this request.
     pub input_tokens: u64,

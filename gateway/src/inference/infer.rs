@@ -3,20 +3,22 @@
 use super::event::{Event, Finished, Started};
 use super::log::FrameLog;
 use super::meter::{Interrupts, Meter, interrupts};
+use super::once::{self, Claim};
 use super::settle::{LEASE_US, settle};
 use super::state::{Entered, Running};
 use super::tally::{Asked, Tally, Unanswered};
 use super::verdict::{Facts, Verdict, verdict};
-use super::writer::EVENTS_PER_READ_TOKEN;
-use super::{Request, Usage, limits};
+use super::writer::{EVENTS_PER_READ_TOKEN, Writer};
+use super::{AnswerForm, Dialect, Request, Usage, limits};
 use crate::app::App;
 use crate::auth::{Admission, Principal};
 use crate::billing::{self, Detail, OpenRequest, Settlement};
 use crate::catalog::Route;
 use crate::clock::Micros;
 use crate::error::{Error, ErrorKind, Result};
-use crate::prompt::{AnswerReader, Output};
+use crate::prompt::Output;
 use crate::quota::Reservation;
+use crate::store::AnswerToKeep;
 use crate::upstream::{Attempt, Cluster, Failure, Job, Placement, TokenStream};
 use cluster_protocol::{Counts, Done};
 use futures::FutureExt;
@@ -40,6 +42,8 @@ pub(super) struct Call {
     request: Arc<Request>,
     accepted_at: Micros,
     since: Instant,
+    /// Set where the answer is to be kept.
+    claim: Option<Claim>,
 }
 
 /// What is known of a request so far: enough to settle it, however it ends.
@@ -58,13 +62,24 @@ struct Case {
 struct Prompt {
     card_digest: String,
     ids: Vec<u32>,
+    /// Of each choice.
     max_tokens: u32,
+    choices: u32,
     output: Output,
 }
 
 impl Call {
     pub(super) fn new(admission: Admission, request: Request, accepted_at: Micros) -> Call {
-        Call { admission, request: Arc::new(request), accepted_at, since: Instant::now() }
+        Call { admission, request: Arc::new(request), accepted_at, since: Instant::now(), claim: None }
+    }
+
+    /// The answer is to be kept under this claim.
+    pub(super) fn claims(self, claim: Claim) -> Call {
+        Call { claim: Some(claim), ..self }
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.request.dialect
     }
 
     fn principal(&self) -> &Principal {
@@ -73,7 +88,7 @@ impl Call {
 }
 
 /// Runs a request to its settlement. Never cancelled: it ends by itself, within the deadlines of its steps.
-pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, place: (OwnedSemaphorePermit, Entered)) {
+pub(super) async fn run(app: Arc<App>, mut call: Call, log: FrameLog, place: (OwnedSemaphorePermit, Entered)) {
     app.metrics.inference.running.inc();
     let mut case = Case {
         opened: None,
@@ -102,7 +117,8 @@ pub(super) async fn run(app: Arc<App>, call: Call, log: FrameLog, place: (OwnedS
     let facts = Facts { interrupt, started: case.meter.started(), counts: case.meter.counts() };
     let tally = tally(&app, &call, &mut case, || verdict(facts, result.as_deref()), &log).await;
     let verdict = verdict(Facts { counts: tally.counts, ..facts }, result.as_deref());
-    conclude(&app, &call, case, result, verdict, tally, &log).await;
+    let claim = call.claim.take();
+    conclude(&app, &call, case, (result, verdict), tally, (&log, claim)).await;
     app.metrics.inference.running.dec();
     drop(place);
 }
@@ -119,6 +135,8 @@ async fn infer(
     call.admission.check_again(app).await?;
     let route = app.catalog.load().resolve(call.principal(), &call.request.model, app.clock.now())?;
     let cluster = app.upstreams.cluster(&route.upstream)?;
+    limits::check(&call.request)?;
+    check_schemas(app, call, interrupts).await?;
     // Before the prompt is rendered and tokenised: that is work too, and may be refused.
     case.reservation = Some(app.limiter.reserve_request(call.principal()).await?);
     let prompt = prompt(app, cluster, &route, &call.request, interrupts).await?;
@@ -126,19 +144,35 @@ async fn infer(
     let placement = cluster.place(prompt.ids.len()).await?;
     case.open(app, call, &route, &prompt, &placement).await?;
     log.allow(prompt.most_events());
-    if let Some(reading) = &prompt.output.reading {
-        case.meter.read_with(AnswerReader::new(reading, call_ids(call)));
-    }
+    case.meter.write_with(Writer::new(prompt.output.reading.clone(), call_ids(call)));
     let job = job(call, prompt);
     case.unanswered = Some(Unanswered { cluster: Arc::clone(cluster), most: most(&job) });
     let opened = cluster.open(&job, placement, note(app, call), &mut interrupts.clone()).await;
     let stream = case.note(opened)?;
-    let started = started(&route, &job, &stream);
+    let started = started(call, &route, &job, &stream);
     let read = case.meter.read(stream, started, log, interrupts).await;
     if read.as_ref().map_or_else(|failure| failure.exact, |_| true) {
         case.unanswered = None;
     }
     read.map_err(Error::from)
+}
+
+/// Compiles the caller's schemas once, without a vocabulary, before anything is reserved. Those of tools that are not
+/// strict are no error: what can't be enforced of them is not.
+///
+/// # Errors
+/// `Invalid`, naming the place in the schema and why.
+async fn check_schemas(app: &App, call: &Call, interrupts: &Interrupts<'_>) -> Result<()> {
+    let request = &call.request;
+    if request.answer == AnswerForm::Text && !request.tools.callable().iter().any(|tool| tool.strict) {
+        return Ok(());
+    }
+    let _turn = tokio::select! {
+        turn = app.inference.cpu.acquire() => turn.map_err(Error::internal)?,
+        _ = interrupts.clone() => return Err(Failure::interrupted().into()),
+    };
+    let request = Arc::clone(request);
+    tokio::task::spawn_blocking(move || limits::check_schemas(&request)).await.map_err(Error::internal)?
 }
 
 /// Renders and tokenises: here when the vocabulary is one of ours, else by a worker.
@@ -172,18 +206,25 @@ async fn prompt(
         None => cluster.tokenize(&rendered.parts).await?,
     };
     let max_tokens = limits::max_tokens(request.max_tokens, &route.model, ids.len(), context_tokens)?;
-    Ok(Prompt { card_digest, ids, max_tokens, output: rendered.output })
+    let choices = request.choices;
+    let max_tokens = limits::share(max_tokens, choices, ids.len(), cluster.room())?;
+    Ok(Prompt { card_digest, ids, max_tokens, choices, output: rendered.output })
 }
 
 impl Prompt {
     fn most_tokens(&self) -> u64 {
-        self.ids.len() as u64 + u64::from(self.max_tokens)
+        self.ids.len() as u64 + u64::from(self.max_output_tokens())
+    }
+
+    /// Of all choices together.
+    fn max_output_tokens(&self) -> u32 {
+        self.max_tokens.saturating_mul(self.choices)
     }
 
     /// The last event not counted.
     fn most_events(&self) -> usize {
         let of_a_token = if self.output.reading.is_some() { EVENTS_PER_READ_TOKEN } else { 1 };
-        self.max_tokens as usize * of_a_token + EVENTS_BESIDE_TOKENS
+        self.max_output_tokens() as usize * of_a_token + EVENTS_BESIDE_TOKENS * self.choices as usize
     }
 }
 
@@ -213,7 +254,7 @@ impl Case {
             model: route.model.id.clone(),
             price: route.model.price.clone(),
             input_tokens: prompt.ids.len() as u64,
-            max_output_tokens: prompt.max_tokens.into(),
+            max_output_tokens: prompt.max_output_tokens().into(),
             accepted_at: call.accepted_at,
             decode: placement.decode_id().to_owned(),
             gateway_id: app.config.gateway.id.clone(),
@@ -250,7 +291,7 @@ impl Case {
 
     fn detail(&self, done: Option<&Done>, verdict: &Verdict, tally: &Tally) -> Detail {
         Detail {
-            finish: done.map(|done| done.finish.clone()).or_else(|| tally.finish.clone()),
+            finish: done.map(|done| done.finish().clone()).or_else(|| tally.finish.clone()),
             error: verdict.error.as_ref().map(|error| error.kind.as_str().to_owned()),
             path: done.map(|done| done.path.clone()),
             decode: self.decode.clone(),
@@ -263,17 +304,20 @@ impl Case {
 }
 
 fn job(call: &Call, prompt: Prompt) -> Job {
+    let grant = prompt.max_output_tokens();
     Job {
         request_id: call.request.id.clone(),
         tenant: call.principal().tenant.clone(),
         card_digest: prompt.card_digest,
         prompt: prompt.ids,
         sampling: limits::sampling(&call.request.sampling),
-        stop: call.request.stop.clone(),
         constraint: prompt.output.constraint,
         shown: prompt.output.shown,
+        logprobs: call.request.logprobs,
+        choices: call.request.choices,
+        stop: call.request.stop.clone(),
         max_tokens: prompt.max_tokens,
-        grant: prompt.max_tokens,
+        grant,
     }
 }
 
@@ -284,11 +328,14 @@ fn call_ids(call: &Call) -> String {
 }
 
 fn most(job: &Job) -> Counts {
-    Counts { input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX), output_tokens: job.max_tokens }
+    Counts { input_tokens: u32::try_from(job.prompt.len()).unwrap_or(u32::MAX), output_tokens: job.grant }
 }
 
-fn started(route: &Route, job: &Job, stream: &TokenStream) -> Started {
+fn started(call: &Call, route: &Route, job: &Job, stream: &TokenStream) -> Started {
     Started {
+        request_id: call.request.id.clone(),
+        accepted_at: call.accepted_at,
+        replayed: false,
         model: route.model.id.clone(),
         stand_in: route.stand_in().map(str::to_owned),
         deprecation: route.entry.deprecation.clone(),
@@ -327,12 +374,11 @@ async fn conclude(
     app: &Arc<App>,
     call: &Call,
     mut case: Case,
-    result: Result<Box<Done>>,
-    verdict: Verdict,
+    (result, verdict): (Result<Box<Done>>, Verdict),
     tally: Tally,
-    log: &FrameLog,
+    (log, claim): (&FrameLog, Option<Claim>),
 ) {
-    let dialect = call.request.dialect;
+    let dialect = call.dialect();
     let done = result.ok();
     let Some(running) = case.opened.take() else {
         // Nothing durable, and no worker was asked.
@@ -340,31 +386,22 @@ async fn conclude(
             reservation.release_unused();
         }
         app.metrics.inference.refused(dialect);
+        if let Some(claim) = claim {
+            once::release(app, claim).await;
+        }
         log.end(Event::Failed(verdict.error.unwrap_or_else(panicked)));
         return;
     };
     if let Some(done) = &done {
         app.metrics.inference.prefilled(&done.path.prefill);
     }
-    let settlement = Settlement {
-        id: call.request.id.clone(),
-        outcome: verdict.outcome,
-        usage: Usage::with_reasoning(verdict.counts, case.meter.written().reasoning_tokens()),
-        detail: case.detail(done.as_deref(), &verdict, &tally),
-        ended_at: app.clock.now(),
-    };
-    let (usage, detail) = (settlement.usage, settlement.detail.clone());
-    // The quota counts what was computed, charged or not. Only an exact count gives the rest back: else the reservation
-    // is dropped, and all it holds counts as used.
-    if let Some(reservation) = case.reservation.take().filter(|_| tally.exact) {
-        reservation.settle(Usage::from(tally.counts).total_tokens());
-    }
-    let cost = settle(app, dialect, settlement, running).await;
-    log.end(match (verdict.error, done) {
+    let usage = Usage::with_reasoning(verdict.counts, case.meter.written().reasoning_tokens());
+    let detail = case.detail(done.as_deref(), &verdict, &tally);
+    let mut end = match (verdict.error, done) {
         (None, Some(done)) => Event::Finished(Box::new(Finished {
-            reason: case.meter.written().finish_as(done.finish),
+            reasons: case.meter.written().finish_as(done.finishes),
             usage,
-            cost,
+            cost: None,
             latency_ms: detail.latency_ms.unwrap_or_default(),
             ttft_ms: detail.ttft_ms.unwrap_or_default(),
             timings: done.timings,
@@ -372,7 +409,37 @@ async fn conclude(
         })),
         (Some(error), _) => Event::Failed(error),
         (None, None) => Event::Failed(panicked()),
-    });
+    };
+    let keep = claim.as_ref().and_then(|claim| kept(app, claim, log, &end));
+    let unkept = claim.filter(|_| keep.is_none());
+    let (outcome, ended_at) = (verdict.outcome, app.clock.now());
+    let settlement = Settlement { id: call.request.id.clone(), outcome, usage, detail, ended_at, keep };
+    // The quota counts what was computed, charged or not. Only an exact count gives the rest back: else the reservation
+    // is dropped, and all it holds counts as used.
+    if let Some(reservation) = case.reservation.take().filter(|_| tally.exact) {
+        reservation.settle(Usage::from(tally.counts).total_tokens());
+    }
+    let cost = settle(app, dialect, settlement, running).await;
+    if let Some(claim) = unkept {
+        once::release(app, claim).await;
+    }
+    if let Event::Finished(finished) = &mut end {
+        finished.cost = cost;
+    }
+    log.end(end);
+}
+
+/// A whole answer, to be kept with its settlement. One that can't be is given all the same.
+fn kept(app: &App, claim: &Claim, log: &FrameLog, end: &Event) -> Option<AnswerToKeep> {
+    if matches!(end, Event::Failed(_)) {
+        return None;
+    }
+    let mut events = log.events();
+    events.push(end.clone());
+    once::keep(&app.secrets, claim, &events).unwrap_or_else(|error| {
+        tracing::error!(%error, cause = error.cause().map(tracing::field::display), "an answer was not kept");
+        None
+    })
 }
 
 fn panicked() -> Error {

@@ -1,8 +1,11 @@
 //! How many tokens an answer may have, and how they are chosen when the caller does not say.
 
-use super::Sampling;
+use super::{AnswerForm, Request, Sampling};
 use crate::catalog::Model;
 use crate::error::{Error, ErrorKind, Result};
+use crate::upstream::Room;
+use cluster_constraint::Unsupported;
+use cluster_protocol::{Grammar, LogitBias, limits};
 
 /// For what the caller leaves open, in every dialect and for every model; the README says it to users. Both dialects
 /// document 1, 1 and no limit of candidates, with which a small model babbles.
@@ -50,9 +53,82 @@ fn too_long(prompt_tokens: &str, context: u32) -> Error {
     Error::new(ErrorKind::ContextExceeded, text)
 }
 
+/// Refuses what no worker takes, before anything is reserved. Dialects refuse it by their own names and narrower ranges;
+/// this is what stands behind them.
+///
+/// # Errors
+/// `Invalid`
+pub(super) fn check(request: &Request) -> Result<()> {
+    if let Some(name) = limits::out_of_range(&sampling(&request.sampling)) {
+        return Err(Error::invalid(name, format!("`{name}` is out of range.")));
+    }
+    if request.logprobs.is_some_and(|top| top > limits::MAX_TOP_LOGPROBS) {
+        let text = format!("At most {} alternatives are told for a token.", limits::MAX_TOP_LOGPROBS);
+        return Err(Error::invalid("top_logprobs", text));
+    }
+    if !(1..=limits::MAX_CHOICES).contains(&request.choices) {
+        let text = format!("A request may have 1 to {} choices.", limits::MAX_CHOICES);
+        return Err(Error::invalid("n", text));
+    }
+    Ok(())
+}
+
+/// Whether workers can enforce the answer's form and the schemas of strict tools. CPU-bound; not for an async task.
+///
+/// # Errors
+/// `Invalid`, naming the place in the schema and why.
+pub(super) fn check_schemas(request: &Request) -> Result<()> {
+    let form = match &request.answer {
+        AnswerForm::Text | AnswerForm::Json => None,
+        AnswerForm::JsonSchema(schema) => Some(Grammar::JsonSchema { schema: schema.as_str().to_owned() }),
+        AnswerForm::Regex(pattern) => Some(Grammar::Regex { pattern: pattern.clone() }),
+    };
+    if let Some(form) = form {
+        cluster_constraint::check(&form)
+            .map_err(|unsupported| self::unsupported("schema", "The requested output format is", &unsupported))?;
+    }
+    for tool in request.tools.callable().iter().filter(|tool| tool.strict) {
+        let schema = Grammar::JsonSchema { schema: tool.parameters.as_str().to_owned() };
+        let what = format!("The strict parameters of the tool `{}` are", tool.name);
+        cluster_constraint::check(&schema).map_err(|unsupported| self::unsupported("tools", &what, &unsupported))?;
+    }
+    Ok(())
+}
+
+fn unsupported(param: &str, what: &str, unsupported: &Unsupported) -> Error {
+    let Unsupported { path, reason } = unsupported;
+    let at = if path.is_empty() { String::new() } else { format!(" at `{path}`") };
+    Error::invalid(param, format!("{what} not supported{at}: {reason}"))
+}
+
+/// Most output tokens of each of `choices`, which share the prompt and what workers have beside it.
+///
+/// # Errors
+/// `Invalid` when the workers have fewer slots; `ContextExceeded` when nothing is left for a choice.
+pub(super) fn share(max_tokens: u32, choices: u32, prompt_tokens: usize, room: Option<Room>) -> Result<u32> {
+    let Some(room) = room.filter(|_| choices > 1) else {
+        return Ok(max_tokens);
+    };
+    if choices > room.slots {
+        let text = format!("This model is served with at most {} choices of a request.", room.slots);
+        return Err(Error::invalid("n", text));
+    }
+    let cells = u32::try_from(prompt_tokens).ok().and_then(|prompt| room.cells.checked_sub(prompt)).unwrap_or(0);
+    match cells / choices {
+        0 => Err(too_long(&prompt_tokens.to_string(), room.cells)),
+        each => Ok(max_tokens.min(each)),
+    }
+}
+
 /// Every value fixed, the seed included: two attempts at an answer begin the same.
 pub(super) fn sampling(asked: &Sampling) -> cluster_protocol::Sampling {
+    let bias = |(token, bias): &(u32, f32)| LogitBias { token: *token, bias: *bias };
     cluster_protocol::Sampling {
+        min_p: asked.min_p.unwrap_or(0.0),
+        presence_penalty: asked.presence_penalty.unwrap_or(0.0),
+        frequency_penalty: asked.frequency_penalty.unwrap_or(0.0),
+        repetition_penalty: asked.repetition_penalty.unwrap_or(1.0),
+        logit_bias: asked.logit_bias.iter().map(bias).collect(),
         temperature: asked.temperature.unwrap_or(DEFAULT_TEMPERATURE),
         top_p: asked.top_p.unwrap_or(DEFAULT_TOP_P),
         top_k: asked.top_k.unwrap_or(DEFAULT_TOP_K),
@@ -116,6 +192,16 @@ mod tests {
             let late = max_tokens(Some(1), &model(None, None), tokens, 2048).map(drop).map_err(|error| error.kind);
             assert_eq!(early, late, "{tokens}");
         }
+    }
+
+    #[test]
+    fn choices_share_slots_and_cells_of_the_workers() {
+        let room = Some(Room { slots: 4, cells: 1000 });
+        assert_eq!(share(512, 1, 100, room).unwrap(), 512, "one choice is bound by the context only");
+        assert_eq!(share(512, 3, 100, room).unwrap(), 300);
+        assert_eq!(share(50, 3, 100, room).unwrap(), 50);
+        assert_eq!(share(50, 5, 100, room).unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(share(50, 2, 999, room).unwrap_err().kind, ErrorKind::ContextExceeded);
     }
 
     #[test]

@@ -15,7 +15,12 @@ use tokio::time::{Instant, sleep_until};
 pub struct FrameLog {
     shared: Arc<Shared>,
     stall: Duration,
+    linger: Duration,
 }
+
+/// Where further readers join.
+#[derive(Debug, Clone)]
+pub(super) struct Readers(Arc<Shared>);
 
 /// A cursor into a log. Dropping the last one tells the request's task that nobody listens.
 #[derive(Debug)]
@@ -55,6 +60,10 @@ struct State {
     bound: usize,
     ended: bool,
     readers: Vec<ReaderState>,
+    /// The next reader's id.
+    next: u64,
+    /// When the last reader left.
+    left_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -68,11 +77,30 @@ impl FrameLog {
     /// A log with its first reader, who counts as gone after `stall` with something unread. At most `bound` events,
     /// the last one not counted.
     pub fn new(bound: usize, stall: Duration) -> (FrameLog, Reader) {
+        FrameLog::lingering(bound, stall, Duration::ZERO)
+    }
+
+    /// As [`FrameLog::new`], for an answer that is wanted although nobody reads it at the moment: it counts as abandoned
+    /// only `linger` after its last reader left.
+    pub(super) fn lingering(bound: usize, stall: Duration, linger: Duration) -> (FrameLog, Reader) {
         // A day is for ever here, and no sum of it with a time overflows.
         let stall = stall.min(Duration::from_secs(86_400));
-        let state = State { events: Vec::new(), bound, ended: false, readers: vec![ReaderState::new(0)] };
+        let (events, readers) = (Vec::new(), Vec::new());
+        let state = State { events, bound, ended: false, readers, next: 0, left_at: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), appended: Notify::new(), moved: Notify::new() });
-        (FrameLog { shared: Arc::clone(&shared), stall }, Reader { shared, id: 0, cursor: 0 })
+        let log = FrameLog { shared, stall, linger };
+        let reader = log.readers().join();
+        (log, reader)
+    }
+
+    /// Where further readers join.
+    pub(super) fn readers(&self) -> Readers {
+        Readers(Arc::clone(&self.shared))
+    }
+
+    /// All events so far.
+    pub(super) fn events(&self) -> Vec<Event> {
+        self.shared.state().events.clone()
     }
 
     /// Sets the bound, once it is known.
@@ -104,7 +132,7 @@ impl FrameLog {
     pub async fn abandoned(&self) -> Abandoned {
         loop {
             let moved = self.shared.moved.notified();
-            let next_look = match self.shared.state().abandonment(self.stall, Instant::now()) {
+            let next_look = match self.shared.state().abandonment(self.stall, self.linger, Instant::now()) {
                 Ok(why) => return why,
                 Err(next_look) => next_look,
             };
@@ -122,6 +150,18 @@ impl Drop for FrameLog {
             ErrorKind::Internal,
             "The request ended without a result. Give its id to the operator.",
         )));
+    }
+}
+
+impl Readers {
+    /// A reader of the whole log, from its first event.
+    pub(super) fn join(&self) -> Reader {
+        let mut state = self.0.state();
+        let id = state.next;
+        state.next += 1;
+        let behind_since = (!state.events.is_empty()).then(Instant::now);
+        state.readers.push(ReaderState { id, behind_since });
+        Reader { shared: Arc::clone(&self.0), id, cursor: 0 }
     }
 }
 
@@ -160,7 +200,12 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.shared.state().readers.retain(|reader| reader.id != self.id);
+        let mut state = self.shared.state();
+        state.readers.retain(|reader| reader.id != self.id);
+        if state.readers.is_empty() {
+            state.left_at = Some(Instant::now());
+        }
+        drop(state);
         self.shared.moved.notify_one();
     }
 }
@@ -199,21 +244,18 @@ impl State {
     }
 
     /// Whether everybody has left; if not, when to look again unless a reader moves before.
-    fn abandonment(&self, stall: Duration, now: Instant) -> Result<Abandoned, Instant> {
+    fn abandonment(&self, stall: Duration, linger: Duration, now: Instant) -> Result<Abandoned, Instant> {
         let holds_out = |reader: &ReaderState| reader.behind_since.unwrap_or(now) + stall;
         // The reader who holds out longest counts.
         match self.readers.iter().map(holds_out).max() {
-            None => Ok(Abandoned::Gone),
-            Some(until) if until <= now => Ok(Abandoned::Stalled),
+            None => match self.left_at.unwrap_or(now) + linger {
+                until if until <= now => Ok(Abandoned::Gone),
+                until => Err(until),
+            },
+            Some(until) if until + linger <= now => Ok(Abandoned::Stalled),
             // An append may start a stall without waking us, so look every now and then.
-            Some(until) => Err(until.min(now + stall / 8)),
+            Some(until) => Err((until + linger).min(now + stall / 8)),
         }
-    }
-}
-
-impl ReaderState {
-    fn new(id: u64) -> ReaderState {
-        ReaderState { id, behind_since: None }
     }
 }
 
@@ -226,7 +268,7 @@ mod tests {
     const STALL: Duration = Duration::from_secs(30);
 
     fn text(text: &str) -> Event {
-        Event::Text { text: text.into(), counts: Counts::default() }
+        Event::Text { choice: 0, text: text.into(), logprobs: Vec::new(), counts: Counts::default() }
     }
 
     fn failed() -> Event {
@@ -237,7 +279,9 @@ mod tests {
         match event {
             Some(Event::Text { text, .. }) => text,
             Some(Event::Failed(error)) => format!("{:?}", error.kind),
-            Some(Event::Started(_) | Event::Reasoning { .. } | Event::Tool(_) | Event::Finished(_)) => "other".into(),
+            Some(Event::Started(_) | Event::Reasoning { .. } | Event::Tool { .. } | Event::Finished(_)) => {
+                "other".into()
+            }
             None => "none".into(),
         }
     }
@@ -295,33 +339,58 @@ mod tests {
         assert_eq!(waits.await.unwrap(), Abandoned::Gone);
     }
 
+    fn state_with_a_reader() -> State {
+        let readers = vec![ReaderState { id: 0, behind_since: None }];
+        State { events: vec![], bound: 9, ended: false, readers, next: 1, left_at: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wanted_answer_outlives_its_readers_for_a_while_and_anew_after_each() {
+        let (log, reader) = FrameLog::lingering(9, STALL, Duration::from_secs(60));
+        let start = Instant::now();
+        log.append(text("a")).unwrap();
+        drop(reader);
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        assert!(log.abandoned().now_or_never().is_none());
+        let mut second = log.readers().join();
+        assert_eq!(shown(second.next().await), "a", "from the start");
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(log.abandoned().now_or_never().is_none(), "it is read");
+        drop(second);
+        assert_eq!(log.abandoned().await, Abandoned::Gone);
+        assert_eq!(start.elapsed().as_secs(), 59 + 100 + 60);
+        let _third = log.readers().join();
+        assert_eq!(log.abandoned().await, Abandoned::Stalled, "a reader who takes nothing is none");
+        assert_eq!(start.elapsed().as_secs(), 59 + 100 + 60 + 30 + 60);
+    }
+
     #[test]
     fn a_reader_stalls_only_with_something_unread() {
-        let mut state = State { events: vec![], bound: 9, ended: false, readers: vec![ReaderState::new(0)] };
+        let mut state = state_with_a_reader();
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut cursor = 0;
-        assert!(state.abandonment(STALL, at(1000)).is_err(), "nothing to read is no stall");
+        assert!(state.abandonment(STALL, Duration::ZERO, at(1000)).is_err(), "nothing to read is no stall");
         state.push(text("a"), false, at(1000));
         state.push(text("b"), false, at(1020));
-        assert!(state.abandonment(STALL, at(1029)).is_err());
-        assert_eq!(state.abandonment(STALL, at(1030)), Ok(Abandoned::Stalled));
+        assert!(state.abandonment(STALL, Duration::ZERO, at(1029)).is_err());
+        assert_eq!(state.abandonment(STALL, Duration::ZERO, at(1030)), Ok(Abandoned::Stalled));
         state.read(0, &mut cursor, at(1029));
-        assert!(state.abandonment(STALL, at(1058)).is_err(), "it moved, so it has its time again");
-        assert_eq!(state.abandonment(STALL, at(1059)), Ok(Abandoned::Stalled));
+        assert!(state.abandonment(STALL, Duration::ZERO, at(1058)).is_err(), "it moved, so it has its time again");
+        assert_eq!(state.abandonment(STALL, Duration::ZERO, at(1059)), Ok(Abandoned::Stalled));
         state.read(0, &mut cursor, at(1058));
-        assert!(state.abandonment(STALL, at(9999)).is_err(), "it has read all");
+        assert!(state.abandonment(STALL, Duration::ZERO, at(9999)).is_err(), "it has read all");
     }
 
     #[test]
     fn one_reader_that_goes_on_is_enough() {
         let now = Instant::now();
-        let mut state = State { events: vec![], bound: 9, ended: false, readers: vec![ReaderState::new(0)] };
+        let mut state = state_with_a_reader();
         state.push(text("a"), false, now);
-        state.readers.push(ReaderState::new(1));
-        assert!(state.abandonment(STALL, now + STALL).is_err());
+        state.readers.push(ReaderState { id: 1, behind_since: None });
+        assert!(state.abandonment(STALL, Duration::ZERO, now + STALL).is_err());
         state.readers.pop();
-        assert_eq!(state.abandonment(STALL, now + STALL), Ok(Abandoned::Stalled));
+        assert_eq!(state.abandonment(STALL, Duration::ZERO, now + STALL), Ok(Abandoned::Stalled));
     }
 
     #[tokio::test]

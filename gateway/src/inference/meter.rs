@@ -5,7 +5,6 @@ use super::log::FrameLog;
 use super::metrics::Metrics;
 use super::verdict::Interrupt;
 use super::writer::Writer;
-use crate::prompt::AnswerReader;
 use crate::upstream::{Failure, Frame, TokenStream};
 use cluster_protocol::{Counts, Done};
 use futures::future::{BoxFuture, FutureExt, Shared};
@@ -52,9 +51,9 @@ impl Meter {
         Meter { since, first_at: None, last_at: since, counts: Counts::default(), metrics, writer: Writer::default() }
     }
 
-    /// Has the answer read for reasoning and tool calls.
-    pub(super) fn read_with(&mut self, reader: AnswerReader) {
-        self.writer = Writer::new(Some(reader));
+    /// How the answer's pieces become events; until this is said, as they are.
+    pub(super) fn write_with(&mut self, writer: Writer) {
+        self.writer = writer;
     }
 
     /// What was written of the answer.

@@ -16,7 +16,16 @@ struct Ended {
 }
 
 fn started() -> Started {
-    Started { model: "m".into(), stand_in: None, deprecation: None, engine: "sim".into(), input_tokens: 3 }
+    Started {
+        request_id: crate::id::RequestId::new(),
+        accepted_at: 1,
+        replayed: false,
+        model: "m".into(),
+        stand_in: None,
+        deprecation: None,
+        engine: "sim".into(),
+        input_tokens: 3,
+    }
 }
 
 /// Opens the job on `worker` and meters it to its end, as `infer` does.

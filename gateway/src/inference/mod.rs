@@ -23,6 +23,7 @@ mod limits;
 pub mod log;
 mod meter;
 mod metrics;
+pub mod once;
 pub mod recover;
 pub mod request;
 mod settle;
@@ -33,12 +34,13 @@ mod verdict;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use event::{Event, Finish, Finished, Started, ToolStep, Usage};
 pub use json::Json;
 pub use log::{FrameLog, Reader};
 pub use metrics::Metrics;
+pub use once::Once;
 pub use request::{AnswerForm, Content, Dialect, Message, Request, Role, Sampling};
 pub use state::State;
 pub use tools::{Tool, ToolCall, ToolChoice, ToolResult, Tools};
@@ -60,15 +62,19 @@ const NO_EVENTS: usize = 0;
 /// When the caller's credential ends under it, generation is stopped, what was generated is settled, and the last event
 /// says so.
 ///
+/// A call that may be repeated (`once`) is generated once: see [`once`].
+///
 /// With `max_requests` in work the reader's only event is `Failed` with `Overloaded`.
-pub fn start(app: &Arc<App>, admission: Admission, request: Request) -> Reader {
+pub fn start(app: &Arc<App>, admission: Admission, request: Request, once: Option<Once>) -> Reader {
     if app.stopping.is_cancelled() {
         return refused(app, &request, Error::new(ErrorKind::ShuttingDown, "This gateway is stopping. Try again."));
     }
-    let Some(permit) = app.inference.admit() else {
-        let busy =
-            Error::new(ErrorKind::Overloaded, "This gateway has as many requests as it takes. Try again shortly.");
-        return refused(app, &request, busy.retry_after(Duration::from_secs(1)));
+    if let Some(once) = once {
+        return once::start(app, admission, request, once);
+    }
+    let permit = match app.inference.admit() {
+        Ok(permit) => permit,
+        Err(error) => return refused(app, &request, error),
     };
     let stall = Duration::from_millis(app.config.gateway.reader_stall_ms);
     let (log, reader) = FrameLog::new(NO_EVENTS, stall);

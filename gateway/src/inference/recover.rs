@@ -181,6 +181,7 @@ async fn settle(app: &App, row: OpenRow, since: &mut HashMap<RequestId, Asked>) 
             ..Detail::default()
         },
         ended_at: app.clock.now(),
+        keep: None,
     };
     match billing::settle(&app.store, &settlement).await {
         Ok(settled) => {

@@ -17,13 +17,17 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// What the model may call.
     pub tools: Tools,
-    /// The form that its text must have.
+    /// The form that each choice's text must have.
     pub answer: AnswerForm,
     /// How to choose tokens.
     pub sampling: Sampling,
-    /// Texts that end the answer.
+    /// Alternatives to tell for each token, beside its own probability; `None` tells neither.
+    pub logprobs: Option<u32>,
+    /// Answers to the one prompt, at least 1.
+    pub choices: u32,
+    /// Texts that end a choice.
     pub stop: Vec<String>,
-    /// Most output tokens; `None` is the model's default.
+    /// Most output tokens of each choice; `None` is the model's default.
     pub max_tokens: Option<u32>,
     /// Whether the caller reads the answer as it comes.
     pub stream: bool,
@@ -109,7 +113,7 @@ pub enum AnswerForm {
 
 /// How to choose tokens. `None` is the gateway's default (`inference/limits.rs`), the same in every dialect and for every
 /// model so far: temperature 0.7, nucleus 0.95, 40 candidates, a random seed.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy.
     pub temperature: Option<f32>,
@@ -117,6 +121,16 @@ pub struct Sampling {
     pub top_p: Option<f32>,
     /// Most likely tokens to choose from.
     pub top_k: Option<u32>,
+    /// Least probability, as a share of the most likely token's; `None` is off.
+    pub min_p: Option<f32>,
+    /// Against tokens that the answer has, -2 to 2; `None` is off.
+    pub presence_penalty: Option<f32>,
+    /// The same for each time that it has them.
+    pub frequency_penalty: Option<f32>,
+    /// Against tokens that prompt or answer have, above 0 and at most 10; `None` is off, as is 1.
+    pub repetition_penalty: Option<f32>,
+    /// Token ids of the model's vocabulary, and what is added to their logits, -100 to 100.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Makes the answer repeatable, one sequence at a time.
     pub seed: Option<u64>,
 }

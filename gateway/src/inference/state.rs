@@ -1,10 +1,13 @@
 //! How many requests are in work, and which.
 
+use super::once::Here;
 use crate::auth::{Admission, Affected};
 use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::RequestId;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +20,8 @@ pub struct State {
     running: Arc<Mutex<HashSet<RequestId>>>,
     /// Every request in work, by whom it was admitted for; as many as there are permits.
     in_work: Arc<Mutex<InWork>>,
+    /// Answers under an Idempotency-Key; at most as many.
+    pub(super) here: Here,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +55,7 @@ impl State {
             cpu: Semaphore::new(cores),
             running: Arc::default(),
             in_work: Arc::default(),
+            here: Here::default(),
         }
     }
 
@@ -75,9 +81,13 @@ impl State {
         depends.inspect(|(_, revoked)| revoked.cancel()).count()
     }
 
-    /// `None` when as many requests are in work as may be.
-    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits).try_acquire_owned().ok()
+    /// # Errors
+    /// `Overloaded` when as many requests are in work as may be.
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
+            let text = "This gateway has as many requests as it takes. Try again shortly.";
+            Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(1))
+        })
     }
 
     pub(super) fn running(&self, id: &RequestId) -> Running {
@@ -120,9 +130,9 @@ mod tests {
         config.gateway.max_requests = 2;
         let state = State::new(&config);
         let (one, two) = (state.admit(), state.admit());
-        assert!(one.is_some() && two.is_some() && state.admit().is_none());
+        assert!(one.is_ok() && two.is_ok() && state.admit().is_err());
         drop(one);
-        assert!(state.admit().is_some());
+        assert!(state.admit().is_ok());
     }
 
     #[test]

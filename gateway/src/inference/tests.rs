@@ -18,18 +18,18 @@ use cluster_protocol::{Counts, ErrorCode, FinishReason, Message as Frame, Receip
 use tempfile::TempDir;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-const MODEL: &str = "huggingface.smollm2-135m-instruct";
+pub(crate) const MODEL: &str = "huggingface.smollm2-135m-instruct";
 
-struct Gateway {
-    app: Arc<App>,
+pub(crate) struct Gateway {
+    pub(crate) app: Arc<App>,
     caller: Principal,
-    worker: FakeWorker,
+    pub(crate) worker: FakeWorker,
     /// Ends the probes with the test.
     _probes: tokio_util::sync::DropGuard,
     _state: TempDir,
 }
 
-async fn gateway() -> Gateway {
+pub(crate) async fn gateway() -> Gateway {
     gateway_with(|_| {}).await
 }
 
@@ -75,6 +75,8 @@ fn request() -> Request {
         tools: Tools::default(),
         answer: AnswerForm::Text,
         sampling: Sampling::default(),
+        logprobs: None,
+        choices: 1,
         stop: vec![],
         max_tokens: Some(10),
         stream: true,
@@ -82,8 +84,8 @@ fn request() -> Request {
 }
 
 impl Gateway {
-    fn start(&self, request: Request) -> Reader {
-        start(&self.app, Admission::of(&self.app, self.caller.clone()), request)
+    pub(crate) fn start(&self, request: Request) -> Reader {
+        start(&self.app, Admission::of(&self.app, self.caller.clone()), request, None)
     }
 
     /// Waits for every request's task, and their settlements.
@@ -93,7 +95,7 @@ impl Gateway {
         self.app.tasks.reopen();
     }
 
-    async fn record(&self, id: &RequestId) -> RequestRecord {
+    pub(crate) async fn record(&self, id: &RequestId) -> RequestRecord {
         billing::request_record(&self.app.store, id).await.unwrap()
     }
 
@@ -147,7 +149,7 @@ async fn read(reader: &mut Reader) -> (String, Event) {
     let mut text = String::new();
     loop {
         match reader.next().await.expect("an end") {
-            Event::Started(_) | Event::Reasoning { .. } | Event::Tool(_) => {}
+            Event::Started(_) | Event::Reasoning { .. } | Event::Tool { .. } => {}
             Event::Text { text: piece, .. } => text.push_str(&piece),
             end @ (Event::Finished(_) | Event::Failed(_)) => return (text, end),
         }
@@ -163,6 +165,7 @@ fn failure(end: Event) -> ErrorKind {
 
 mod answers;
 mod endings;
+mod once;
 mod recovery;
 mod refusals;
 mod revocation;

@@ -60,7 +60,7 @@ pub(super) fn verdict(facts: Facts, result: Result<&Done, &Error>) -> Verdict {
             Verdict { outcome: Outcome::ClientGone, counts, error: Some(abandoned(why)) }
         }
         // It was to end just as the answer did: it is whole all the same.
-        (Some(Interrupt::Stopping | Interrupt::Revoked), Ok(done)) if done.finish != FinishReason::Stopped => {
+        (Some(Interrupt::Stopping | Interrupt::Revoked), Ok(done)) if *done.finish() != FinishReason::Stopped => {
             Verdict { outcome: Outcome::Completed, counts, error: None }
         }
         (Some(Interrupt::Revoked), _) => Verdict { outcome: Outcome::Revoked, counts, error: Some(auth::revoked()) },
@@ -96,7 +96,7 @@ mod tests {
     fn done(finish: FinishReason) -> Done {
         let prefill = PrefillPath::Local { reason: LocalReason::NoneConfigured };
         let path = Path { engine: "sim".into(), decode: "decode-1".into(), prefill };
-        Done { finish, counts: FINAL, timings: Timings::default(), path }
+        Done { finishes: vec![finish], counts: FINAL, timings: Timings::default(), path }
     }
 
     fn facts(interrupt: Option<Interrupt>, started: bool) -> Facts {

@@ -1,6 +1,7 @@
 //! The APIs' descriptions, generated from the handlers: `caprock openapi --out openapi` writes them, a test compares. Both
 //! ports serve theirs, and a page that shows it.
 
+mod examples;
 mod failures;
 mod headers;
 mod integers;
@@ -8,6 +9,7 @@ pub mod page;
 
 use crate::api::{bedrock, openai};
 use crate::{admin, health};
+use examples::AdminExamples;
 use failures::AdminFailures;
 use headers::ReplyHeaders;
 use integers::Integers;
@@ -123,7 +125,7 @@ struct Inference;
         health::readyz,
     ),
     components(schemas(admin::problem::Problem)), // named by groups of failures, not by handlers
-    modifiers(&OperatorSecurity, &AdminFailures, &ReplyHeaders, &Integers)
+    modifiers(&OperatorSecurity, &AdminExamples, &AdminFailures, &ReplyHeaders, &Integers)
 )]
 struct Admin;
 

@@ -119,7 +119,7 @@ fn shape(path: &str) -> String {
     regex::Regex::new(r"\{[^}]*\}").unwrap().replace_all(path, "{}").into_owned()
 }
 
-fn rust_files(dir: &Path) -> Vec<std::path::PathBuf> {
+pub(super) fn rust_files(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

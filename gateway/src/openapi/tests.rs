@@ -112,6 +112,24 @@ fn every_operation_has_an_id_of_its_own_and_says_what_it_does_and_how_it_is_secu
     }
 }
 
+/// Of two types with one name only the last one would be described, for both.
+#[test]
+fn no_two_schemas_have_one_name() {
+    let described = regex::Regex::new(
+        r"#\[derive\([^\]]*ToSchema[^\]]*\]((?:\s*(?:///|#\[)[^\n]*)*)\s*(?:pub )?(?:struct|enum) (\w+)",
+    );
+    let (described, other_name) = (described.unwrap(), regex::Regex::new(r"\bas = (\w+)").unwrap());
+    let mut names = BTreeSet::new();
+    for file in routes::rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for found in described.captures_iter(&text) {
+            let name = other_name.captures(&found[1]).map_or(&found[2], |other| other.get(1).unwrap().as_str());
+            assert!(names.insert(name.to_owned()), "{}: another schema is called {name}, too", file.display());
+        }
+    }
+    assert!(names.contains("TenantView") && names.contains("TenantStatus"), "not all were found: {names:?}");
+}
+
 #[test]
 fn every_operation_documents_its_errors() {
     let mut missing = Vec::new();

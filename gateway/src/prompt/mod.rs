@@ -12,11 +12,10 @@ mod tokenizer;
 pub mod tools;
 
 pub use reader::{AnswerReader, Reading, Step};
-pub use tools::{Constraint, Grammar, Trigger};
 
 use crate::error::Result;
 use crate::inference::{AnswerForm, Content, Request, Role};
-use cluster_protocol::{ModelCard, TextPart};
+use cluster_protocol::{Constraint, ModelCard, TextPart};
 use conversation::{Conversation, Turn};
 use guard::Guard;
 use reader::Tags;
@@ -193,4 +192,4 @@ impl ModelText {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

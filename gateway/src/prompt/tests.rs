@@ -10,7 +10,7 @@ const CHATML: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' +
                       %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// Three ChatML tokens, the 256 bytes, and a few merges.
-pub(super) fn card() -> ModelCard {
+pub(crate) fn card() -> ModelCard {
     let special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].map(String::from);
     let bytes = (0..=255u8).map(|byte| tokenizer::byte_symbol(byte).to_string());
     let merges = ["h e", "l l", "ll o", "he llo", "Ġ he"];
@@ -36,7 +36,7 @@ pub(super) fn card() -> ModelCard {
     }
 }
 
-pub(super) fn request(messages: &[(Role, &[&str])]) -> Request {
+pub(crate) fn request(messages: &[(Role, &[&str])]) -> Request {
     let content = |texts: &[&str]| texts.iter().map(|text| Content::Text((*text).into())).collect();
     Request {
         id: RequestId::new(),
@@ -46,6 +46,8 @@ pub(super) fn request(messages: &[(Role, &[&str])]) -> Request {
         tools: Tools::default(),
         answer: AnswerForm::Text,
         sampling: Sampling::default(),
+        logprobs: None,
+        choices: 1,
         stop: vec![],
         max_tokens: None,
         stream: false,

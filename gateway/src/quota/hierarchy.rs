@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Most that one scope may use; `None` is no limit of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"requests_per_minute": 600, "tokens_per_minute": 100_000, "concurrent_requests": null}))]
 pub struct Limits {
     /// Requests in any 60 seconds.
     #[schema(maximum = 9007199254740992_i64)]

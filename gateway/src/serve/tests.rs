@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+mod following;
+
 /// No test waits longer for anything.
 const BOUND: Duration = Duration::from_secs(30);
 const HI: &str = r#"{"model":"amazon.nova-lite-v1:0","messages":[{"role":"user","content":"Hi"}]}"#;
@@ -390,13 +392,4 @@ async fn a_tenants_own_operations_answer_on_the_data_port_only_when_told_to_and_
         }
         assert_eq!(gateway.ask_admin(&own, Some(&owner)).await.status, 200, "and always on the operators' port");
     }
-}
-
-#[tokio::test]
-async fn a_gateway_that_does_not_follow_changes_is_not_ready() {
-    let gateway = Gateway::start().await;
-    let ready = gateway.get("/readyz", None).await.json();
-    assert_eq!((&ready["credentials"], &ready["store"]), (&true.into(), &true.into()));
-    let metrics = String::from_utf8_lossy(&gateway.ask_admin("/metrics", None).await.body).into_owned();
-    assert!(metrics.contains("caprock_changes_lease_valid 1"), "{metrics}");
 }

@@ -70,7 +70,7 @@ pub(super) fn lock_file(database: &Path) -> Result<ExclusiveLock> {
 /// Takes a session's advisory lock on `gateway_id`, on a connection of its own that is kept for as long as the value.
 /// Needs a session: a pooler between us and the server must not share connections between transactions.
 pub(super) async fn lock_session(options: PgConnectOptions, gateway_id: &str) -> Result<ExclusiveLock> {
-    let session = Session { options: options.options(POSTGRES_SETTINGS).options(KEEPALIVE), key: key(gateway_id) };
+    let session = Session::new(options, gateway_id);
     let until = Instant::now() + TAKE_FOR;
     let connection = loop {
         if let Some(connection) = session.take().await.map_err(super::dialect::classify)? {
@@ -96,9 +96,47 @@ pub(super) async fn lock_session(options: PgConnectOptions, gateway_id: &str) ->
 struct Session {
     options: PgConnectOptions,
     key: i64,
+    /// Of this process alone: the server knows its sessions by it.
+    name: String,
 }
 
 impl Session {
+    fn new(options: PgConnectOptions, gateway_id: &str) -> Session {
+        let name = format!("caprock-lock-{:032x}", rand::random::<u128>());
+        let options = options.options(POSTGRES_SETTINGS).options(KEEPALIVE).application_name(&name);
+        Session { options, key: key(gateway_id), name }
+    }
+
+    /// As [`Session::take`], after our session broke. The server may not have seen that yet, so that the one that stands in
+    /// our way is our own; it is ended there.
+    async fn take_again(&self) -> Result<Option<PgConnection>, sqlx::Error> {
+        let until = Instant::now() + TAKE_FOR;
+        loop {
+            if let Some(connection) = self.take().await? {
+                return Ok(Some(connection));
+            }
+            if !timeout(LOOK_DEADLINE, self.end_former()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))? {
+                return self.take().await;
+            }
+            if Instant::now() > until {
+                return Err(sqlx::Error::PoolTimedOut);
+            }
+            sleep(TAKE_AGAIN).await;
+        }
+    }
+
+    /// Ends sessions of this process that hold the lock. Whether there was any.
+    async fn end_former(&self) -> Result<bool, sqlx::Error> {
+        let mut connection = self.options.clone().application_name("caprock").connect().await?;
+        let ended = sqlx::query(
+            "SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.application_name = $2
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND (l.classid::bigint << 32 | l.objid::bigint) = $1",
+        );
+        Ok(!ended.bind(self.key).bind(&self.name).fetch_all(&mut connection).await?.is_empty())
+    }
+
     /// `None` while somebody else has it.
     async fn take(&self) -> Result<Option<PgConnection>, sqlx::Error> {
         let taken = timeout(LOOK_DEADLINE, async {
@@ -125,7 +163,7 @@ impl Session {
             if held.is_some() {
                 continue;
             }
-            held = match self.take().await {
+            held = match self.take_again().await {
                 Ok(Some(connection)) => Some(connection),
                 Ok(None) => {
                     tracing::error!("another gateway with this gateway.id has taken over");
@@ -145,4 +183,26 @@ fn key(gateway_id: &str) -> i64 {
     let digest = blake3::derive_key("caprock gateway.id advisory lock v1", gateway_id.as_bytes());
     let [a, b, c, d, e, f, g, h, ..] = digest;
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::{Fixture, on_both_engines};
+
+    #[tokio::test]
+    async fn a_session_of_our_own_that_the_server_still_believes_in_does_not_keep_the_lock_from_us() {
+        on_both_engines(|Fixture { config, .. }| async move {
+            let Some(url) = config.store.url else { return };
+            let options: PgConnectOptions = url.parse().unwrap();
+            let (ours, others) = (Session::new(options.clone(), "gateway-1"), Session::new(options, "gateway-1"));
+            let mut former = ours.take().await.unwrap().expect("it is free");
+            assert!(others.take_again().await.unwrap().is_none(), "another process's is respected");
+            former.ping().await.expect("and left alone");
+            let again = ours.take_again().await.unwrap();
+            assert!(again.is_some());
+            assert!(former.ping().await.is_err(), "one session holds it");
+        })
+        .await;
+    }
 }

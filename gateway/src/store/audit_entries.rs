@@ -5,6 +5,27 @@ use crate::clock::Micros;
 use crate::error::Result;
 use crate::id::TenantId;
 
+/// Two texts, since one for both would find a tenant's few entries by looking through everybody's.
+pub(super) const OF_TENANT: &str =
+    "SELECT seq, at, tenant_id, action, target_kind, target_id, author_id, record, digest, seal
+     FROM audit_log
+     WHERE tenant_id = $1 AND seq < $2
+       AND (CAST($3 AS TEXT) IS NULL OR action = $3)
+       AND (CAST($4 AS TEXT) IS NULL OR target_kind = $4)
+       AND (CAST($5 AS TEXT) IS NULL OR target_id = $5)
+       AND (CAST($6 AS TEXT) IS NULL OR author_id = $6)
+       AND (CAST($7 AS BIGINT) IS NULL OR at >= $7) AND (CAST($8 AS BIGINT) IS NULL OR at < $8)
+     ORDER BY seq DESC LIMIT $9";
+const OF_ALL: &str = "SELECT seq, at, tenant_id, action, target_kind, target_id, author_id, record, digest, seal
+     FROM audit_log
+     WHERE seq < $1
+       AND (CAST($2 AS TEXT) IS NULL OR action = $2)
+       AND (CAST($3 AS TEXT) IS NULL OR target_kind = $3)
+       AND (CAST($4 AS TEXT) IS NULL OR target_id = $4)
+       AND (CAST($5 AS TEXT) IS NULL OR author_id = $5)
+       AND (CAST($6 AS BIGINT) IS NULL OR at >= $6) AND (CAST($7 AS BIGINT) IS NULL OR at < $7)
+     ORDER BY seq DESC LIMIT $8";
+
 /// Which entries. What is `None` does not matter.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
@@ -67,23 +88,19 @@ impl Store {
         before: i64,
         limit: i64,
     ) -> Result<Vec<AuditRow>> {
-        let (tenant, filter) = (tenant.cloned(), filter.clone());
-        self.detached(move |db| async move {
-            on!(db.read(), c => query_as(
-                "SELECT seq, at, tenant_id, action, target_kind, target_id, author_id, record, digest, seal
-                 FROM audit_log
-                 WHERE seq < $2 AND (CAST($1 AS TEXT) IS NULL OR tenant_id = $1)
-                   AND (CAST($3 AS TEXT) IS NULL OR action = $3)
-                   AND (CAST($4 AS TEXT) IS NULL OR target_kind = $4)
-                   AND (CAST($5 AS TEXT) IS NULL OR target_id = $5)
-                   AND (CAST($6 AS TEXT) IS NULL OR author_id = $6)
-                   AND (CAST($7 AS BIGINT) IS NULL OR at >= $7) AND (CAST($8 AS BIGINT) IS NULL OR at < $8)
-                 ORDER BY seq DESC LIMIT $9",
-                [
-                    tenant, before, filter.action, filter.target_kind, filter.target_id, filter.author_id,
-                    filter.from, filter.to, limit,
-                ],
-            ).fetch_all(c).await)
+        let (of, filter) = (tenant.cloned(), filter.clone());
+        self.report(tenant, move |connection| {
+            Box::pin(async move {
+                let AuditFilter { action, target_kind, target_id, author_id, from, to } = filter;
+                match of {
+                    Some(of) => on!(connection, c => query_as(
+                        OF_TENANT, [of, before, action, target_kind, target_id, author_id, from, to, limit],
+                    ).fetch_all(c).await),
+                    None => on!(connection, c => query_as(
+                        OF_ALL, [before, action, target_kind, target_id, author_id, from, to, limit],
+                    ).fetch_all(c).await),
+                }
+            })
         })
         .await
     }

@@ -99,6 +99,35 @@ impl Store {
 }
 
 impl Tx {
+    /// The roles, each once, of what ends with a project: its keys that are not revoked, but for those whose service
+    /// account is deleted already, and its service accounts.
+    pub async fn roles_in_project(&mut self, tenant: &TenantId, project: &ProjectId) -> Result<Vec<String>> {
+        on!(self.connection(), c => query_scalar(
+            "SELECT k.role FROM api_keys k
+             LEFT JOIN service_accounts a ON a.tenant_id = k.tenant_id AND a.id = k.service_account_id
+             WHERE k.tenant_id = $1 AND k.project_id = $2 AND k.revoked_at IS NULL AND a.deleted_at IS NULL
+             UNION
+             SELECT k.role FROM access_keys k
+             LEFT JOIN service_accounts a ON a.tenant_id = k.tenant_id AND a.id = k.service_account_id
+             WHERE k.tenant_id = $1 AND k.project_id = $2 AND k.revoked_at IS NULL AND a.deleted_at IS NULL
+             UNION
+             SELECT role FROM service_accounts WHERE tenant_id = $1 AND project_id = $2 AND deleted_at IS NULL",
+            [tenant, project],
+        ).fetch_all(c).await)
+        .map_err(super::dialect::classify)
+    }
+
+    /// The roles, each once, of a service account's keys that are not revoked.
+    pub async fn roles_of_account(&mut self, tenant: &TenantId, account: &ServiceAccountId) -> Result<Vec<String>> {
+        on!(self.connection(), c => query_scalar(
+            "SELECT role FROM api_keys WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL
+             UNION
+             SELECT role FROM access_keys WHERE tenant_id = $1 AND service_account_id = $2 AND revoked_at IS NULL",
+            [tenant, account],
+        ).fetch_all(c).await)
+        .map_err(super::dialect::classify)
+    }
+
     /// The same, which stay as they are until the transaction ends: an UPDATE takes the row's lock.
     pub async fn service_account_bounds_lock(
         &mut self,

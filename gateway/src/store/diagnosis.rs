@@ -31,6 +31,32 @@ impl Store {
         .await
     }
 
+    /// How many access keys that are not revoked are sealed under each version of the master key, which a seal begins
+    /// with: `v1.` or `v12`.
+    pub async fn access_keys_by_seal(&self) -> Result<Vec<(String, i64)>> {
+        self.detached(|db| async move {
+            on!(db.read(), c => query_as(
+                "SELECT SUBSTR(sealed_secret, 1, 3) AS seal, CAST(COUNT(*) AS BIGINT) FROM access_keys
+                 WHERE revoked_at IS NULL GROUP BY SUBSTR(sealed_secret, 1, 3) ORDER BY 1",
+                [],
+            ).fetch_all(c).await)
+        })
+        .await
+    }
+
+    /// How many service accounts that are not deleted have a federated identity of each issuer.
+    pub async fn service_accounts_by_issuer(&self) -> Result<Vec<(String, i64)>> {
+        self.detached(|db| async move {
+            on!(db.read(), c => query_as(
+                "SELECT federated_issuer, CAST(COUNT(*) AS BIGINT) FROM service_accounts
+                 WHERE deleted_at IS NULL AND federated_issuer IS NOT NULL
+                 GROUP BY federated_issuer ORDER BY federated_issuer",
+                [],
+            ).fetch_all(c).await)
+        })
+        .await
+    }
+
     /// How many bearer credentials that are not revoked have a digest by each version of the pepper, lowest first.
     pub async fn credentials_by_pepper(&self) -> Result<Vec<(i64, i64)>> {
         self.detached(|db| async move {

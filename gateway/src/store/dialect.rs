@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use futures::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
@@ -9,7 +10,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// One of the two, whatever is behind: pools, connections or transactions.
@@ -32,6 +33,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Readers of the SQLite file; there is always one writer beside them.
 const SQLITE_READERS: u32 = 4;
+/// Reports read at once. SQLite's have connections of their own; of PostgreSQL's they may take a quarter.
+const SQLITE_REPORTS: u32 = 2;
+const POSTGRES_REPORTS: u32 = 4;
+/// Steps of SQLite's machine between two looks at the clock: well under a millisecond.
+const STEPS: i32 = 10_000;
 /// No statement of ours takes as long as the first; the second frees the row locks of a gateway that vanished.
 pub(super) const POSTGRES_SETTINGS: [(&str, &str); 2] =
     [("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "15s")];
@@ -44,6 +50,9 @@ pub(super) struct Pools {
     /// For everything that writes. SQLite allows one writer at a time, so it has one connection, queued for in order,
     /// instead of several that poll for the lock.
     pub(super) write: Pool,
+    /// For reports, so many at once.
+    pub(super) reports: Pool,
+    pub(super) most_reports: usize,
     pub(super) place: Place,
 }
 
@@ -80,8 +89,15 @@ async fn connect_sqlite(url: &str) -> Result<Pools> {
         .busy_timeout(ACQUIRE_TIMEOUT);
     let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
     let write = pool(1).connect_with(options.clone()).await.map_err(|error| cannot_open(&file).caused_by(error))?;
-    let read = pool(SQLITE_READERS).connect_lazy_with(options);
-    Ok(Pools { read: Engine::Sqlite(read), write: Engine::Sqlite(write), place: Place::File(file) })
+    let read = pool(SQLITE_READERS).connect_lazy_with(options.clone());
+    let reports = pool(SQLITE_REPORTS).connect_lazy_with(options);
+    Ok(Pools {
+        read: Engine::Sqlite(read),
+        write: Engine::Sqlite(write),
+        reports: Engine::Sqlite(reports),
+        most_reports: SQLITE_REPORTS as usize,
+        place: Place::File(file),
+    })
 }
 
 /// Digests, sealed secrets and everybody's usage: nobody else's to read. SQLite gives its side files the same mode.
@@ -110,7 +126,13 @@ async fn connect_postgres(url: &str, max_connections: u32) -> Result<Pools> {
             let text = "The database can't be reached. Check store.url, and that PostgreSQL runs and lets us in.";
             Error::new(ErrorKind::Internal, text).caused_by(error)
         })?;
-    Ok(Pools { read: Engine::Postgres(pool.clone()), write: Engine::Postgres(pool), place })
+    Ok(Pools {
+        read: Engine::Postgres(pool.clone()),
+        write: Engine::Postgres(pool.clone()),
+        reports: Engine::Postgres(pool),
+        most_reports: (max_connections / 4).clamp(1, POSTGRES_REPORTS) as usize,
+        place,
+    })
 }
 
 /// A transaction that will write. SQLite takes its lock at once: taken later, it could be refused without waiting.
@@ -118,6 +140,30 @@ pub(super) async fn begin(pool: &Pool) -> Result<Transactions, sqlx::Error> {
     match pool {
         Engine::Sqlite(pool) => pool.begin_with("BEGIN IMMEDIATE").await.map(Engine::Sqlite),
         Engine::Postgres(pool) => pool.begin().await.map(Engine::Postgres),
+    }
+}
+
+/// Runs a read that the database itself ends after `within`: it must not go on for nobody, with the connection in hand.
+pub(super) async fn report<T>(
+    pool: &Pool,
+    within: Duration,
+    work: impl for<'c> FnOnce(ConnectionRef<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match pool {
+        Engine::Sqlite(pool) => {
+            let mut connection = pool.acquire().await?;
+            let end = Instant::now() + within;
+            // Stays on the connection until the next report replaces it; nothing else uses these.
+            connection.lock_handle().await?.set_progress_handler(STEPS, move || Instant::now() < end);
+            work(Engine::Sqlite(&mut *connection)).await
+        }
+        Engine::Postgres(pool) => {
+            let mut tx = pool.begin().await?;
+            let ms = within.as_millis().to_string();
+            sqlx::query("SELECT set_config('statement_timeout', $1, true)").bind(ms).execute(&mut *tx).await?;
+            let done = work(Engine::Postgres(&mut *tx)).await?;
+            tx.commit().await.map(|()| done)
+        }
     }
 }
 
@@ -132,6 +178,10 @@ pub(super) fn classify(error: sqlx::Error) -> Error {
             let text = "The service is overloaded. Try again shortly.";
             Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(1)).caused_by(error)
         }
+        _ if is_a_lost_race(&error) => {
+            let text = "Another change was in the way. Try again.";
+            Error::new(ErrorKind::Overloaded, text).retry_after(Duration::from_secs(1)).caused_by(error)
+        }
         _ if is_too_large(&error) => {
             let text = "A sum is too large to be told. Ask for less at once.";
             Error::new(ErrorKind::Invalid, text).caused_by(error)
@@ -144,15 +194,22 @@ pub(super) fn classify(error: sqlx::Error) -> Error {
     }
 }
 
+/// A deadlock that PostgreSQL ended, or a serialisation failure: nothing was done.
+fn is_a_lost_race(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| ["40P01", "40001"].contains(&code.as_ref()))
+}
+
 /// A sum beyond 64 bits: PostgreSQL has a code for it, SQLite only words.
 fn is_too_large(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     error.code().as_deref() == Some("22003") || error.message() == "integer overflow"
 }
 
-/// PostgreSQL's `statement_timeout`; SQLite has none.
+/// PostgreSQL's `statement_timeout`; what SQLite says when a report is interrupted.
 fn is_too_slow(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("57014")
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("57014" | "9"))
 }
 
 fn bad_url(text: &str) -> Error {

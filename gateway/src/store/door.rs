@@ -7,8 +7,10 @@
 
 use super::alone::{self, ExclusiveLock};
 use super::dialect::{self, ConnectionRef, Engine, Place, PoolRef, Pools, Transactions};
-use crate::config::Config;
+use super::reports::{REPORT_DEADLINE, Reports};
+use crate::config::{Config, PerTenant};
 use crate::error::{Error, Result};
+use crate::id::TenantId;
 use futures::future::BoxFuture;
 use std::future::Future;
 use std::sync::Arc;
@@ -33,8 +35,14 @@ const FOR_EVER: Duration = Duration::from_secs(86_400);
 pub struct Store {
     pools: Arc<Pools>,
     tasks: TaskTracker,
+    /// See [`Store::for_operators`].
+    asks_for_operators: bool,
     /// Turns of [`Store::transaction_in_turn`].
     turns: Arc<Semaphore>,
+    /// Turns of [`Store::report`].
+    reports: Arc<Reports>,
+    /// How much one tenant can make.
+    caps: PerTenant,
 }
 
 /// Single queries, each a transaction of its own. Only ever seen inside [`Store::detached`].
@@ -43,7 +51,10 @@ pub(super) struct Queries(Arc<Pools>);
 
 /// Writes that belong together. Only ever seen inside [`Store::transaction`].
 #[derive(Debug)]
-pub struct Tx(Transactions);
+pub struct Tx {
+    transaction: Transactions,
+    caps: PerTenant,
+}
 
 impl Store {
     /// Opens the database that the configuration names; SQLite's file is made when missing, empty.
@@ -52,10 +63,12 @@ impl Store {
     /// `Invalid` for an address that can't be used; `Internal` when it can't be opened or reached.
     pub async fn connect(config: &Config) -> Result<Store> {
         let config = config.clone();
+        let caps = config.admin.per_tenant;
         let connecting = tokio::spawn(async move { dialect::connect(&config).await });
         let pools = joined(connecting.await)?;
         let turns = Arc::new(Semaphore::new(TURNS));
-        Ok(Store { pools: Arc::new(pools), tasks: TaskTracker::new(), turns })
+        let reports = Arc::new(Reports::new(pools.most_reports));
+        Ok(Store { asks_for_operators: false, pools: Arc::new(pools), tasks: TaskTracker::new(), turns, reports, caps })
     }
 
     /// Keeps a second gateway off the same SQLite file, or one with the same id off the same PostgreSQL database, for as
@@ -82,9 +95,9 @@ impl Store {
         &self,
         work: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let (pools, deadline) = (self.pools.clone(), self.deadline());
+        let (pools, caps, deadline) = (self.pools.clone(), self.caps, self.deadline());
         let work = async move {
-            let mut tx = Tx(dialect::begin(&pools.write).await.map_err(dialect::classify)?);
+            let mut tx = Tx { transaction: dialect::begin(&pools.write).await.map_err(dialect::classify)?, caps };
             let done = work(&mut tx).await;
             match done {
                 Ok(value) => tx.commit().await.map(|()| value).map_err(dialect::classify),
@@ -96,6 +109,12 @@ impl Store {
             }
         };
         self.spawn(async move { timeout(deadline, work).await.unwrap_or_else(|_| Err(silent())) }).await
+    }
+
+    /// For an operator, whose reports about a tenant don't wait for those of the tenant itself: who looks into what a tenant
+    /// does must not be kept out by it.
+    pub fn for_operators(&self) -> Store {
+        Store { asks_for_operators: true, ..self.clone() }
     }
 
     /// As [`Store::transaction`], for work that takes the end of the audit chain: of many at once only a few hold a
@@ -149,6 +168,37 @@ impl Store {
         .await
     }
 
+    /// Runs a read whose length depends on how much there is to read, about `tenant` or about all: only a few at a time,
+    /// of one tenant only one, and each only for so long; the database itself ends it then, which frees the connection.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` and `Overloaded` when its turn does not come; `Overloaded` when it takes too long.
+    pub(super) async fn report<T: Send + 'static>(
+        &self,
+        tenant: Option<&TenantId>,
+        work: impl for<'c> FnOnce(ConnectionRef<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    ) -> Result<T> {
+        self.report_within(REPORT_DEADLINE, tenant, work).await
+    }
+
+    pub(super) async fn report_within<T: Send + 'static>(
+        &self,
+        within: Duration,
+        tenant: Option<&TenantId>,
+        work: impl for<'c> FnOnce(ConnectionRef<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>> + Send + 'static,
+    ) -> Result<T> {
+        let turn = self.reports.turn(tenant.filter(|_| !self.asks_for_operators)).await?;
+        let pools = self.pools.clone();
+        self.patiently(|_| async move {
+            // Held until the work is done, whether or not anybody still waits for it.
+            let _turn = turn;
+            // The database ends the statement; this is for one that is not heard of any more.
+            let heard = timeout(within + WORK_DEADLINE, dialect::report(&pools.reports, within, work)).await;
+            heard.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        })
+        .await
+    }
+
     /// As [`Store::detached`], for as long as it takes.
     pub(super) async fn patiently<T, F>(&self, work: impl FnOnce(Queries) -> F) -> Result<T>
     where
@@ -177,7 +227,7 @@ impl Store {
     pub async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-        for pool in [&self.pools.read, &self.pools.write] {
+        for pool in [&self.pools.read, &self.pools.write, &self.pools.reports] {
             match pool {
                 Engine::Sqlite(pool) => pool.close().await,
                 Engine::Postgres(pool) => pool.close().await,
@@ -229,22 +279,27 @@ fn by_ref(pool: &dialect::Pool) -> PoolRef<'_> {
 }
 
 impl Tx {
+    /// How much one tenant can make: what a transaction that makes something is held to.
+    pub fn caps(&self) -> PerTenant {
+        self.caps
+    }
+
     async fn commit(self) -> Result<(), sqlx::Error> {
-        match self.0 {
+        match self.transaction {
             Engine::Sqlite(tx) => tx.commit().await,
             Engine::Postgres(tx) => tx.commit().await,
         }
     }
 
     async fn rollback(self) -> Result<(), sqlx::Error> {
-        match self.0 {
+        match self.transaction {
             Engine::Sqlite(tx) => tx.rollback().await,
             Engine::Postgres(tx) => tx.rollback().await,
         }
     }
 
     pub(super) fn connection(&mut self) -> ConnectionRef<'_> {
-        match &mut self.0 {
+        match &mut self.transaction {
             Engine::Sqlite(tx) => Engine::Sqlite(&mut **tx),
             Engine::Postgres(tx) => Engine::Postgres(&mut **tx),
         }

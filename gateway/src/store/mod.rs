@@ -14,9 +14,9 @@
 /// Runs one query on whichever engine is behind `$db`, an [`Engine`] of executors.
 ///
 /// `on!(db, c => query("… $1", [bind, …]).execute(c).await)`. A text whose highest placeholder is not the number of
-/// binds does not compile (SQLite would read a missing one as NULL).
+/// binds does not compile (SQLite would read a missing one as NULL). The text is a literal or a constant.
 macro_rules! on {
-    ($db:expr, $c:ident => $query:ident($sql:literal, [$($bind:expr),* $(,)?] $(,)?) $($run:tt)+) => {{
+    ($db:expr, $c:ident => $query:ident($sql:expr, [$($bind:expr),* $(,)?] $(,)?) $($run:tt)+) => {{
         const { $crate::store::columns::check_binds($sql, <[&str]>::len(&[$(stringify!($bind)),*])) };
         match $db {
             $crate::store::Engine::Sqlite($c) => sqlx::$query($sql)$(.bind($bind))* $($run)+,
@@ -28,9 +28,11 @@ macro_rules! on {
 mod access_keys;
 mod admin_tokens;
 mod alone;
+mod answers;
 mod api_keys;
 mod audit;
 mod audit_entries;
+mod caps;
 mod catalog;
 mod columns;
 mod credentials;
@@ -39,9 +41,9 @@ mod dialect;
 mod door;
 mod follower;
 mod ledger;
-mod limits;
 mod look_ups;
 mod projects;
+mod reports;
 mod request_list;
 mod requests;
 mod schema;
@@ -57,6 +59,7 @@ pub(crate) mod testing;
 
 pub use admin_tokens::{OperatorFilter, OperatorRow};
 pub use alone::ExclusiveLock;
+pub use answers::{AnswerClaim, AnswerKey, AnswerRow, AnswerToKeep, NewAnswerClaim};
 pub use audit::{AuditHeadRow, ChangeRow, IDEMPOTENCY_US, IdempotentReplyRow, NewAuditEntry, NewIdempotentReply};
 pub use audit_entries::{AuditEndRow, AuditFilter, AuditRow};
 pub use catalog::CatalogRow;
@@ -66,7 +69,6 @@ pub use dialect::Engine;
 pub use door::{Store, Tx};
 pub use follower::Follower;
 pub use ledger::{LedgerRow, NewLedgerEntry, NewUsage};
-pub use limits::KeyLimitsRow;
 pub use look_ups::{
     AccessKeyRow, AdminTokenRow, ApiKeyRow, FormerDigest, LOOK_UP_DEADLINE, Owner, UsableServiceAccountRow,
 };

@@ -60,9 +60,10 @@ impl Store {
         (above, below): (String, String),
         limit: i64,
     ) -> Result<Vec<RequestListRow>> {
-        let (tenant, filter) = (tenant.clone(), filter.clone());
-        self.detached(move |db| async move {
-            on!(db.read(), c => query_as(
+        let (of, filter) = (tenant.clone(), filter.clone());
+        self.report(Some(tenant), move |connection| {
+            Box::pin(async move {
+                on!(connection, c => query_as(
                 "SELECT r.id, r.project_id, r.key_id, r.dialect, r.model_asked, r.model, r.state, r.outcome,
                         COALESCE(u.input_tokens + u.cache_read_tokens + u.cache_write_tokens, r.input_tokens)
                             AS input_tokens,
@@ -80,10 +81,11 @@ impl Store {
                    AND (CAST($11 AS TEXT) IS NULL OR r.dialect = $11)
                  ORDER BY r.id DESC LIMIT $12",
                 [
-                    tenant, above, below, filter.from, filter.to, filter.project, filter.key, filter.model,
+                    of, above, below, filter.from, filter.to, filter.project, filter.key, filter.model,
                     filter.state, filter.outcome, filter.dialect, limit,
                 ],
             ).fetch_all(c).await)
+            })
         })
         .await
     }

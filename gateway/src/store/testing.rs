@@ -93,7 +93,7 @@ async fn open(config: Config) -> Fixture {
 /// A caller with a key of its own that may use all models.
 pub(crate) fn developer(tenant: TenantId, project: ProjectId, limits: Limits) -> Principal {
     let (limits, role, scope) = (Hierarchy::of_tenant(limits), Role::TenantDeveloper, Arc::default());
-    Principal { tenant, project, key: KeyId::new(), limits, access: Arc::default(), role, scope }
+    Principal { tenant, project, key: KeyId::new(), service_account: None, limits, access: Arc::default(), role, scope }
 }
 
 /// A tenant with a project, and a caller of it.

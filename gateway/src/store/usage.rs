@@ -85,9 +85,10 @@ impl Store {
         after: &UsageGroup,
         limit: i64,
     ) -> Result<Vec<UsageRow>> {
-        let (tenant, filter, after) = (tenant.clone(), filter.clone(), after.clone());
-        self.detached(move |db| async move {
-            on!(db.read(), c => query_as(
+        let (of, filter, after) = (tenant.clone(), filter.clone(), after.clone());
+        self.report(Some(tenant), move |connection| {
+            Box::pin(async move {
+                on!(connection, c => query_as(
                 "WITH settled AS (
                      SELECT u.created_at - u.created_at % $7 AS bucket,
                             CASE WHEN $8 THEN u.project_id ELSE '' END AS project_id,
@@ -131,11 +132,12 @@ impl Store {
                  FROM page
                  ORDER BY bucket, project_id, key_id, model",
                 [
-                    tenant, filter.from, filter.to, filter.project, filter.key, filter.model, filter.bucket_us,
+                    of, filter.from, filter.to, filter.project, filter.key, filter.model, filter.bucket_us,
                     filter.by_project, filter.by_key, filter.by_model, after.bucket, after.project_id, after.key_id,
                     after.model, limit,
                 ],
             ).fetch_all(c).await)
+            })
         })
         .await
     }

@@ -1,7 +1,8 @@
 //! SigV4 access keys: an id that is public and a secret that signs.
 
-use super::credential::{self, Kind, Step, Stored};
-use super::{CreateCredential, Credential, Issuer, UpdateCredential};
+use super::credential_changes::{self as changes, Step, Stored};
+use super::expiry::former_until;
+use super::{CreateCredential, Credential, Issuer, KeyKind, UpdateCredential};
 use crate::audit::{Author, Change};
 use crate::clock::Micros;
 use crate::error::Result;
@@ -69,7 +70,7 @@ impl RotatedAccessKey {
     /// # Errors
     /// `Invalid` for an overlap of more than 30 days; `Internal` when the secret can't be sealed.
     pub fn generate(secrets: &Secrets, id: &KeyId, overlap_seconds: u32, now: Micros) -> Result<RotatedAccessKey> {
-        let former_until = credential::former_until(overlap_seconds, now)?;
+        let former_until = former_until(overlap_seconds, now)?;
         let (access_key_id, secret) = (access_key_id(id), generate_secret());
         let sealed = secrets.seal(&secret, &access_key_id)?;
         Ok(RotatedAccessKey { id: id.clone(), access_key_id, secret, former_until, sealed })
@@ -86,7 +87,7 @@ pub fn access_key_id(id: &KeyId) -> String {
 /// # Errors
 /// `NotFound` unless the tenant has it; those of the store.
 pub async fn access_key_of(store: &Store, tenant: &TenantId, id: &KeyId) -> Result<Credential> {
-    Kind::AccessKey.found(store.access_key(tenant, id).await?)
+    KeyKind::AccessKey.found(store.access_key(tenant, id).await?)
 }
 
 /// A page of a tenant's, in the order of their making.
@@ -109,10 +110,11 @@ pub async fn access_keys(
 /// `Forbidden`, naming what reaches further than its issuer or its service account; `NotFound` unless the tenant has
 /// project and service account; those of the store.
 pub async fn create_access_key(change: Change<'_>, issuer: &Issuer, made: &CreatedAccessKey) -> Result<()> {
-    credential::create(change, Kind::AccessKey, issuer, &made.key, Stored::Sealed(made.sealed.clone())).await
+    changes::create(change, KeyKind::AccessKey, issuer, &made.key, Stored::Sealed(made.sealed.clone())).await
 }
 
-/// Changes an access key, as it is after that. `expected` is the version that the caller has seen.
+/// Changes an access key, as it is after that. `expected` is the version that the caller has seen. What is as asked for
+/// already gets no new version.
 ///
 /// # Errors
 /// `NotFound` unless the tenant has it and it is not revoked; `Forbidden`, naming the field; `PreconditionFailed`;
@@ -124,7 +126,7 @@ pub async fn update_access_key(
     update: UpdateCredential,
     expected: Option<i64>,
 ) -> Result<Credential> {
-    credential::alter(change, Kind::AccessKey, issuer, owner, Step::Update(update), expected).await
+    changes::alter(change, KeyKind::AccessKey, issuer, owner, Step::Update(update), expected).await
 }
 
 /// Gives an access key its new secret.
@@ -139,7 +141,7 @@ pub async fn rotate_access_key(
     expected: Option<i64>,
 ) -> Result<Credential> {
     let step = Step::Rotate { secret: Stored::Sealed(rotated.sealed.clone()), former_until: rotated.former_until };
-    credential::alter(change, Kind::AccessKey, issuer, (tenant, &rotated.id), step, expected).await
+    changes::alter(change, KeyKind::AccessKey, issuer, (tenant, &rotated.id), step, expected).await
 }
 
 /// Revokes it, for good: the next look-up finds nothing. It can still be read.
@@ -152,7 +154,7 @@ pub async fn revoke_access_key(
     owner: (&TenantId, &KeyId),
     expected: Option<i64>,
 ) -> Result<Credential> {
-    credential::alter(change, Kind::AccessKey, issuer, owner, Step::Revoke, expected).await
+    changes::alter(change, KeyKind::AccessKey, issuer, owner, Step::Revoke, expected).await
 }
 
 fn generate_id() -> String {

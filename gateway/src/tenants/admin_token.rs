@@ -1,27 +1,22 @@
 //! Operators' tokens: `ckadm_…`, for the admin API. They belong to no tenant and see all.
-//!
-//! One platform administrator's token always remains that is accepted where the change came from: whoever could take the
-//! last one away would lock everybody out, and with two at once nobody would have meant to.
 
 use super::bearer::Bearer;
-use super::credential::{check_expiry, former_until};
+use super::expiry::{check_expiry, former_until};
 use super::issuer::{Bounds, check_operators};
-use super::{Issuer, Name, Operation, Role, Scope, missing, stored_role, stored_scope};
-use crate::audit::{Author, Change, Record};
+use super::{Name, Operation, Role, Scope, missing, stored_role, stored_scope};
+use crate::audit::Author;
 use crate::clock::Micros;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::AdminTokenId;
 use crate::quota::Limits;
 use crate::secrets::{SecretText, Secrets};
-use crate::store::{DigestColumns, OperatorFilter, OperatorRow, Store, Tx};
+use crate::store::{DigestColumns, OperatorFilter, OperatorRow, Store};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-const PREFIX: &str = "ckadm";
-/// As the audit log names it.
-const TARGET: &str = "admin_token";
-const WORD: &str = "admin token";
+pub(super) const PREFIX: &str = "ckadm";
+pub(super) const WORD: &str = "admin token";
 
 /// An operator, known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +27,13 @@ pub struct AdminPrincipal {
     pub role: Role,
     /// Narrows it.
     pub scope: Arc<Scope>,
+}
+
+impl AdminPrincipal {
+    /// Whether it may do all that an operator can, wherever it calls from.
+    pub fn may_do_all(&self) -> bool {
+        self.role == Role::PlatformAdmin && Scope::operators().exceeds(&self.scope).is_none()
+    }
 }
 
 /// An operator's token. Holds nothing secret: it is what the audit log records.
@@ -97,7 +99,7 @@ pub struct CreatedAdminToken {
     pub token: AdminToken,
     /// `ckadm_…`; this is the only time that it is seen.
     pub text: SecretText,
-    digest: DigestColumns,
+    pub(super) digest: DigestColumns,
 }
 
 /// A token's new secret.
@@ -109,15 +111,7 @@ pub struct RotatedAdminToken {
     pub text: SecretText,
     /// The former secret is accepted until then; `None`: not any more.
     pub former_until: Option<Micros>,
-    digest: DigestColumns,
-}
-
-/// What is done to a token.
-#[derive(Debug)]
-enum Step {
-    Update(UpdateAdminToken),
-    Rotate { digest: DigestColumns, former_until: Option<Micros> },
-    Revoke,
+    pub(super) digest: DigestColumns,
 }
 
 impl CreateAdminToken {
@@ -142,7 +136,7 @@ impl CreatedAdminToken {
         CreatedAdminToken::of(Bearer::generate(PREFIX), secrets, input, author, now)
     }
 
-    fn of(
+    pub(super) fn of(
         bearer: Bearer,
         secrets: &Secrets,
         input: CreateAdminToken,
@@ -187,8 +181,9 @@ impl RotatedAdminToken {
 }
 
 impl AdminToken {
-    fn updated(&self, update: UpdateAdminToken, now: Micros) -> Result<AdminToken> {
-        if let Some(expires_at) = update.expires_at {
+    pub(super) fn updated(&self, update: UpdateAdminToken, now: Micros) -> Result<AdminToken> {
+        // Sent back as it is, an expiry that has passed meanwhile is no mistake.
+        if let Some(expires_at) = update.expires_at.filter(|expires_at| *expires_at != self.expires_at) {
             check_expiry(expires_at, now)?;
         }
         let after = AdminToken {
@@ -202,24 +197,30 @@ impl AdminToken {
         Ok(after)
     }
 
-    fn bounds(&self) -> Bounds {
+    pub(super) fn bounds(&self) -> Bounds {
         Bounds { expires_at: self.expires_at, limits: Limits::default() }
     }
 
     /// Whether its holder can administer everything, at `now` and from `address`.
-    fn administers(&self, now: Micros, address: Option<IpAddr>) -> bool {
+    pub(super) fn administers(&self, now: Micros, address: Option<IpAddr>) -> bool {
         self.role == Role::PlatformAdmin
             && self.revoked_at.is_none()
             && self.expires_at.is_none_or(|at| at > now)
             && opens(&self.scope, address)
     }
 
+    /// Whether nothing but its end differs from `before`'s, and it is no later.
+    pub(super) fn only_tightens(&self, before: &AdminToken) -> bool {
+        let alike = AdminToken { expires_at: before.expires_at, ..self.clone() };
+        alike == *before && before.bounds().loosened_by(&self.bounds()).is_none()
+    }
+
     /// Whether it ends before `other` does.
-    fn ends_before(&self, other: &AdminToken) -> bool {
+    pub(super) fn ends_before(&self, other: &AdminToken) -> bool {
         self.expires_at.is_some_and(|at| other.expires_at.is_none_or(|later| at < later))
     }
 
-    fn row(&self) -> Result<OperatorRow> {
+    pub(super) fn row(&self) -> Result<OperatorRow> {
         Ok(OperatorRow {
             id: self.id.clone(),
             name: self.name.as_str().to_owned(),
@@ -279,196 +280,7 @@ pub async fn admin_tokens(
     store.admin_tokens(filter, after, limit).await?.into_iter().map(AdminToken::try_from).collect()
 }
 
-/// Stores a new token.
-///
-/// # Errors
-/// `Forbidden`, naming what reaches further than its issuer; `Conflict` when the id is taken; those of the store.
-pub async fn create_admin_token(change: Change<'_>, issuer: &Issuer, made: &CreatedAdminToken) -> Result<()> {
-    issuer.check(made.token.role, &made.token.scope)?;
-    let (token, digest) = (made.token.clone(), made.digest.clone());
-    change.commit(move |tx| Box::pin(async move { insert(tx, &token, &digest).await })).await
-}
-
-/// Stores a platform administrator's token unless there is one that can be used, wherever from. `false` when there is.
-///
-/// # Errors
-/// Those of the store.
-pub async fn create_first_admin_token(change: Change<'_>, made: &CreatedAdminToken) -> Result<bool> {
-    let (token, digest, now) = (made.token.clone(), made.digest.clone(), change.now);
-    let work = change.commit(move |tx| {
-        Box::pin(async move {
-            lock(tx).await?;
-            let known = tx.admin_token_scopes(None, now).await?;
-            let scopes = known.iter().map(|scope| stored_scope(scope)).collect::<Result<Vec<_>>>()?;
-            if scopes.iter().any(|scope| scope.operations.contains(&Operation::Administer)) {
-                return Err(Error::new(ErrorKind::Conflict, "There is a platform administrator's token already."));
-            }
-            insert(tx, &token, &digest).await
-        })
-    });
-    match work.await {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind == ErrorKind::Conflict => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes a token that the operator brings along valid, with all rights; one that is valid already stays as it is.
-///
-/// # Errors
-/// `Invalid` when it is not of the form `ckadm_…` or its checksum is wrong; `Conflict` when its id is taken by another
-/// token, or it was revoked; those of the store.
-pub async fn register_admin_token(change: Change<'_>, name: Name, text: &str) -> Result<AdminTokenId> {
-    let bearer = Bearer::parse(PREFIX, text).ok_or_else(|| {
-        Error::invalid("CAPROCK_ADMIN_TOKEN", "An admin token has the form ckadm_<id 12>_<secret 32><crc 6>.")
-    })?;
-    match super::known::operator(change.store, change.secrets, change.now, text).await {
-        Ok(principal) => return Ok(principal.token),
-        Err(error) if matches!(error.kind, ErrorKind::Unauthenticated(_)) => {}
-        Err(error) => return Err(error),
-    }
-    let input = CreateAdminToken::platform_admin(name);
-    let made = CreatedAdminToken::of(bearer, change.secrets, input, change.author, change.now)?;
-    create_admin_token(change, &Issuer::command(), &made).await?;
-    Ok(made.token.id)
-}
-
-/// Changes a token, as it is after that. `expected` is the version that the caller has seen.
-///
-/// # Errors
-/// `NotFound` unless it is there and not revoked; `Forbidden`, naming the field; `PreconditionFailed`; `Conflict` when
-/// nobody could administer any more; `Invalid`; those of the store.
-pub async fn update_admin_token(
-    change: Change<'_>,
-    issuer: &Issuer,
-    id: &AdminTokenId,
-    update: UpdateAdminToken,
-    expected: Option<i64>,
-) -> Result<AdminToken> {
-    alter(change, issuer, id, Step::Update(update), expected).await
-}
-
-/// Gives a token its new secret.
-///
-/// # Errors
-/// As those of [`update_admin_token`].
-pub async fn rotate_admin_token(
-    change: Change<'_>,
-    issuer: &Issuer,
-    rotated: &RotatedAdminToken,
-    expected: Option<i64>,
-) -> Result<AdminToken> {
-    let step = Step::Rotate { digest: rotated.digest.clone(), former_until: rotated.former_until };
-    alter(change, issuer, &rotated.id, step, expected).await
-}
-
-/// Revokes it, for good: the next authentication is refused. It can still be read.
-///
-/// # Errors
-/// As those of [`update_admin_token`].
-pub async fn revoke_admin_token(
-    change: Change<'_>,
-    issuer: &Issuer,
-    id: &AdminTokenId,
-    expected: Option<i64>,
-) -> Result<AdminToken> {
-    alter(change, issuer, id, Step::Revoke, expected).await
-}
-
-/// The one way in which a token changes. All such changes come one after the other, so of two that would each leave the
-/// other's token as the last one, the second sees what the first did.
-async fn alter(
-    change: Change<'_>,
-    issuer: &Issuer,
-    id: &AdminTokenId,
-    step: Step,
-    expected: Option<i64>,
-) -> Result<AdminToken> {
-    let (issuer, id, now, address) = (issuer.clone(), id.clone(), change.now, change.author.address);
-    change
-        .commit(move |tx| {
-            Box::pin(async move {
-                lock(tx).await?;
-                let row = tx.admin_token_for_change(&id).await?.ok_or_else(|| missing(WORD))?;
-                let before = AdminToken::try_from(row)?;
-                issuer.check(before.role, &before.scope)?;
-                super::check_version(before.version, expected)?;
-                let (verb, mut after) = take(tx, &issuer, &before, step, now).await?;
-                check_one_remains(tx, &before, &after, now, address).await?;
-                (after.version, after.updated_at) = (before.version + 1, now);
-                let record = Record::new(&format!("{TARGET}.{verb}"), None, (TARGET, id.as_str()));
-                let record = record.before(&before).after(&after);
-                Ok((after, record))
-            })
-        })
-        .await
-}
-
-async fn take(
-    tx: &mut Tx,
-    issuer: &Issuer,
-    before: &AdminToken,
-    step: Step,
-    now: Micros,
-) -> Result<(&'static str, AdminToken)> {
-    match step {
-        Step::Update(update) => {
-            let after = before.updated(update, now)?;
-            issuer.check(after.role, &after.scope)?;
-            issuer.check_own(before.id.as_str(), &before.bounds(), &after.bounds())?;
-            tx.admin_token_update(&after.row()?, now).await?;
-            Ok(("update", after))
-        }
-        Step::Rotate { digest, former_until } => {
-            tx.admin_token_rotate(&before.id, &digest, former_until, now).await?;
-            Ok(("rotate", AdminToken { previous_expires_at: former_until, ..before.clone() }))
-        }
-        Step::Revoke => {
-            let after = AdminToken { revoked_at: Some(now), ..before.clone() };
-            tx.admin_token_update(&after.row()?, now).await?;
-            Ok(("revoke", after))
-        }
-    }
-}
-
-/// Refuses to take the last token with which everything can be administered from where this call came from, to narrow it,
-/// or to let it end earlier. The token that changes counts itself when it stays as good as it was; another one must have
-/// its operations, for nobody can give what they don't have.
-async fn check_one_remains(
-    tx: &mut Tx,
-    before: &AdminToken,
-    after: &AdminToken,
-    now: Micros,
-    address: Option<IpAddr>,
-) -> Result<()> {
-    let narrowed = before.scope.exceeds(&after.scope).is_some() || after.ends_before(before);
-    let stays = after.administers(now, address) && !narrowed;
-    if !before.administers(now, address) || stays {
-        return Ok(());
-    }
-    for scope in tx.admin_token_scopes(Some(&before.id), now).await? {
-        let scope = stored_scope(&scope)?;
-        if opens(&scope, address) && before.scope.operations.is_subset(&scope.operations) {
-            return Ok(());
-        }
-    }
-    let text =
-        "It is the last token with which this installation can be administered from here. Make another one first.";
-    Err(Error::new(ErrorKind::Conflict, text))
-}
-
 /// Whether a platform administrator with this scope can administer from `address`.
-fn opens(scope: &Scope, address: Option<IpAddr>) -> bool {
+pub(super) fn opens(scope: &Scope, address: Option<IpAddr>) -> bool {
     scope.operations.contains(&Operation::Administer) && scope.lets_from(address)
-}
-
-/// The end of the audit log's chain, which the entry needs anyway, taken first.
-async fn lock(tx: &mut Tx) -> Result<()> {
-    tx.audit_head_lock().await.map(drop)
-}
-
-async fn insert(tx: &mut Tx, token: &AdminToken, digest: &DigestColumns) -> Result<((), Record)> {
-    tx.admin_token_create(&token.row()?, digest).await?;
-    let action = format!("{TARGET}.create");
-    Ok(((), Record::new(&action, None, (TARGET, token.id.as_str())).after(token)))
 }

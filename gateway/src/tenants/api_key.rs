@@ -1,8 +1,9 @@
 //! API keys: `ck_…`, sent as bearer token or `x-api-key`.
 
 use super::bearer::Bearer;
-use super::credential::{self, Kind, Step, Stored};
-use super::{CreateCredential, Credential, Issuer, UpdateCredential};
+use super::credential_changes::{self as changes, Step, Stored};
+use super::expiry::former_until;
+use super::{CreateCredential, Credential, Issuer, KeyKind, UpdateCredential};
 use crate::audit::{Author, Change};
 use crate::clock::Micros;
 use crate::error::Result;
@@ -59,7 +60,7 @@ impl RotatedApiKey {
     /// # Errors
     /// `Invalid` for an overlap of more than 30 days.
     pub fn generate(secrets: &Secrets, id: &KeyId, overlap_seconds: u32, now: Micros) -> Result<RotatedApiKey> {
-        let former_until = credential::former_until(overlap_seconds, now)?;
+        let former_until = former_until(overlap_seconds, now)?;
         let bearer = Bearer::renew(PREFIX, id.public());
         Ok(RotatedApiKey { id: id.clone(), digest: bearer.digest(secrets), text: bearer.into_text(), former_until })
     }
@@ -70,7 +71,7 @@ impl RotatedApiKey {
 /// # Errors
 /// `NotFound` unless the tenant has it; those of the store.
 pub async fn api_key(store: &Store, tenant: &TenantId, id: &KeyId) -> Result<Credential> {
-    Kind::ApiKey.found(store.api_key(tenant, id).await?)
+    KeyKind::ApiKey.found(store.api_key(tenant, id).await?)
 }
 
 /// A page of a tenant's, in the order of their making.
@@ -93,10 +94,11 @@ pub async fn api_keys(
 /// `Forbidden`, naming what reaches further than its issuer or its service account; `NotFound` unless the tenant has
 /// project and service account; those of the store.
 pub async fn create_api_key(change: Change<'_>, issuer: &Issuer, made: &CreatedApiKey) -> Result<()> {
-    credential::create(change, Kind::ApiKey, issuer, &made.key, Stored::Digest(made.digest.clone())).await
+    changes::create(change, KeyKind::ApiKey, issuer, &made.key, Stored::Digest(made.digest.clone())).await
 }
 
-/// Changes an API key, as it is after that. `expected` is the version that the caller has seen.
+/// Changes an API key, as it is after that. `expected` is the version that the caller has seen. What is as asked for
+/// already gets no new version.
 ///
 /// # Errors
 /// `NotFound` unless the tenant has it and it is not revoked; `Forbidden`, naming the field; `PreconditionFailed`;
@@ -108,7 +110,7 @@ pub async fn update_api_key(
     update: UpdateCredential,
     expected: Option<i64>,
 ) -> Result<Credential> {
-    credential::alter(change, Kind::ApiKey, issuer, owner, Step::Update(update), expected).await
+    changes::alter(change, KeyKind::ApiKey, issuer, owner, Step::Update(update), expected).await
 }
 
 /// Gives an API key its new secret.
@@ -123,7 +125,7 @@ pub async fn rotate_api_key(
     expected: Option<i64>,
 ) -> Result<Credential> {
     let step = Step::Rotate { secret: Stored::Digest(rotated.digest.clone()), former_until: rotated.former_until };
-    credential::alter(change, Kind::ApiKey, issuer, (tenant, &rotated.id), step, expected).await
+    changes::alter(change, KeyKind::ApiKey, issuer, (tenant, &rotated.id), step, expected).await
 }
 
 /// Revokes it, for good: the next authentication is refused. It can still be read.
@@ -136,5 +138,5 @@ pub async fn revoke_api_key(
     owner: (&TenantId, &KeyId),
     expected: Option<i64>,
 ) -> Result<Credential> {
-    credential::alter(change, Kind::ApiKey, issuer, owner, Step::Revoke, expected).await
+    changes::alter(change, KeyKind::ApiKey, issuer, owner, Step::Revoke, expected).await
 }

@@ -5,10 +5,15 @@
 //! tenant suspended) the caller hears the same.
 
 mod access_key;
+mod account_bounds;
 mod admin_token;
+mod admin_token_changes;
 mod api_key;
 mod bearer;
+pub(crate) mod caps;
 mod credential;
+mod credential_changes;
+mod expiry;
 mod issuer;
 mod known;
 mod limits;
@@ -27,24 +32,27 @@ pub use access_key::{
     CreatedAccessKey, RotatedAccessKey, access_key_id, access_key_of, access_keys, create_access_key,
     revoke_access_key, rotate_access_key, update_access_key,
 };
+pub(crate) use account_bounds::missing_account;
+pub use account_bounds::{AccountBounds, account_bounds};
 pub use admin_token::{
     AdminPrincipal, AdminToken, CreateAdminToken, CreatedAdminToken, RotatedAdminToken, UpdateAdminToken, admin_token,
-    admin_tokens, create_admin_token, create_first_admin_token, register_admin_token, revoke_admin_token,
-    rotate_admin_token, update_admin_token,
+    admin_tokens,
+};
+pub use admin_token_changes::{
+    create_admin_token, create_first_admin_token, register_admin_token, revoke_admin_token, rotate_admin_token,
+    update_admin_token,
 };
 pub use api_key::{
     CreatedApiKey, RotatedApiKey, api_key, api_keys, create_api_key, revoke_api_key, rotate_api_key, update_api_key,
 };
-pub(crate) use credential::missing_account;
-pub use credential::{
-    AccountBounds, CreateCredential, Credential, MAX_OVERLAP_SECONDS, UpdateCredential, account_bounds,
-};
+pub use credential::{CreateCredential, Credential, KeyKind, UpdateCredential};
+pub use expiry::MAX_OVERLAP_SECONDS;
 pub use issuer::Issuer;
 pub use known::{
     AccessKey, AccessKeyId, Identity, KnownAccessKey, KnownAdminToken, KnownApiKey, KnownServiceAccount,
     PresentedAdminToken, PresentedApiKey, Redigest, access_key, authenticate_admin_token, authenticate_api_key,
 };
-pub use limits::{KeyKind, KeyLimits, MAX_LIMIT, key_limits, set_key_limits};
+pub use limits::{MAX_LIMIT, key_limits, set_key_limits};
 pub use permission::{Operation, Permission};
 pub use project::{Project, UpdateProject, create_project, delete_project, project, projects, update_project};
 pub use role::Role;

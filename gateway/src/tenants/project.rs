@@ -1,8 +1,9 @@
 //! Projects: a tenant's unit of keys, limits and reports.
 
+use super::caps::{Made, leave_room};
 use super::limits::check_limits;
 use super::tenant::name_is_taken;
-use super::{Name, access_column, check_version, found, missing, stored_access};
+use super::{Issuer, Name, access_column, check_version, found, missing, stored_access};
 use crate::audit::{Change, Record};
 use crate::catalog::ModelAccess;
 use crate::clock::Micros;
@@ -103,6 +104,7 @@ pub async fn create_project(change: Change<'_>, project: &Project) -> Result<()>
     let work = change.commit(move |tx| {
         Box::pin(async move {
             let Project { id, tenant, name, created_at, .. } = &project;
+            leave_room(tx, tenant, Made::Project, *created_at).await?;
             found(tx.project_create(tenant, id, name.as_str(), *created_at).await?, "tenant")?;
             Ok(((), Record::new("project.create", Some(tenant), ("project", id.as_str())).after(&project)))
         })
@@ -127,7 +129,7 @@ pub async fn update_project(
         (None, Some(_)) => "project.model_access",
         (None, None) => "project.update",
     };
-    let work = alter(change, (tenant, id), action, expected, move |row| {
+    let work = alter(change, (tenant, id), (action, None), expected, move |row| {
         if let Some(name) = update.name {
             row.name = name.as_str().to_owned();
         }
@@ -143,29 +145,33 @@ pub async fn update_project(
     work.await.map_err(name_is_taken)
 }
 
-/// Deletes it for every purpose but the ledger: its keys are refused from then on, what runs ends by itself, and its name
-/// is free again. A tenant's last project can be deleted too.
+/// Deletes it on behalf of `issuer`, for every purpose but the ledger: its keys are refused from then on, what runs ends
+/// by itself, and its name is free again. A tenant's last project can be deleted too.
 ///
 /// # Errors
-/// `NotFound`; `PreconditionFailed`; those of the store.
+/// `NotFound`; `Forbidden` when it has a key or service account with a role that the issuer's does not cover;
+/// `PreconditionFailed`; those of the store.
 pub async fn delete_project(
     change: Change<'_>,
+    issuer: &Issuer,
     owner: (&TenantId, &ProjectId),
     expected: Option<i64>,
 ) -> Result<Project> {
     let now = change.now;
-    alter(change, owner, "project.delete", expected, move |row| {
+    alter(change, owner, ("project.delete", Some(issuer.clone())), expected, move |row| {
         row.deleted_at = Some(now);
         Ok(())
     })
     .await
 }
 
-/// The one way in which a project changes: under its row's lock, so `before` is what `after` came from.
+/// The one way in which a project changes: under its row's lock, so `before` is what `after` came from. Where `ends` is
+/// given, all credentials of the project end with the change, on its behalf. Whoever makes or changes one waits for the
+/// project's lock too, so none is overlooked.
 async fn alter(
     change: Change<'_>,
     (tenant, id): (&TenantId, &ProjectId),
-    action: &'static str,
+    (action, ends): (&'static str, Option<Issuer>),
     expected: Option<i64>,
     how: impl FnOnce(&mut ProjectRow) -> Result<()> + Send + 'static,
 ) -> Result<Project> {
@@ -175,6 +181,9 @@ async fn alter(
             Box::pin(async move {
                 let before = tx.project_for_change(&tenant, &id).await?.ok_or_else(|| missing("project"))?;
                 check_version(before.version, expected)?;
+                if let Some(issuer) = ends {
+                    issuer.check_ends(&tx.roles_in_project(&tenant, &id).await?)?;
+                }
                 let mut row = before.clone();
                 how(&mut row)?;
                 if row == before {

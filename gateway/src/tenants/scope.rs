@@ -82,7 +82,14 @@ impl Scope {
         if self.ip_ranges.as_ref().is_some_and(|ranges| ranges.len() > MAX_ENTRIES) {
             return Err(Error::invalid("scope.ip_ranges", format!("At most {MAX_ENTRIES} ranges can be named.")));
         }
-        Ok(())
+        let mapped = self.ip_ranges.iter().flatten().find(|range| is_mapped(range));
+        match mapped {
+            // Callers' addresses are compared in their own form, so it would never match.
+            Some(range) => {
+                Err(Error::invalid("scope.ip_ranges", format!("Write {range} as the IPv4 range that it is.")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether `permission` gets through.
@@ -121,6 +128,14 @@ impl Scope {
             return Some("scope.ip_ranges");
         }
         None
+    }
+}
+
+/// Whether it lies within `::ffff:0:0/96`, which are IPv4's addresses in IPv6's form.
+fn is_mapped(range: &IpNet) -> bool {
+    match range {
+        IpNet::V4(_) => false,
+        IpNet::V6(range) => range.prefix_len() >= 96 && range.network().to_ipv4_mapped().is_some(),
     }
 }
 
@@ -194,6 +209,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
         assert!(serde_json::from_str::<Scope>(r#"{"operations":[],"tenant":"x"}"#).is_err());
         assert_eq!(scope(serde_json::json!({"operations": ["inference", "control_plane"]})), Scope::default());
+    }
+
+    #[test]
+    fn a_range_in_a_form_that_no_address_has_is_refused() {
+        let check = |range: &str| scope(serde_json::json!({"operations": [], "ip_ranges": [range]})).check();
+        for range in ["::ffff:10.0.0.0/104", "::ffff:0:0/96", "::ffff:10.0.0.1/128"] {
+            assert_eq!(check(range).unwrap_err().param.as_deref(), Some("scope.ip_ranges"), "{range}");
+        }
+        for range in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "::1/128", "2001:db8::/32", "::fffe:0:0/96"] {
+            assert!(check(range).is_ok(), "{range}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Service accounts: machines of a project, with keys of their own, with tokens of a trusted issuer, or both.
 
-use super::issuer::{Issuer, check_tenants};
+use super::caps::{Made, leave_room};
+use super::expiry::check_expiry;
+use super::issuer::{Issuer, check_tenants, looser};
 use super::tenant::name_is_taken;
 use super::{Name, Role, Scope, check_version, missing, stored_role, stored_scope};
 use crate::audit::{Change, Record};
@@ -109,7 +111,8 @@ impl ServiceAccount {
     /// A new one; not stored yet.
     ///
     /// # Errors
-    /// `Invalid`, naming the field: a role of the platform, a scope or identity out of bounds, an expiry in the past.
+    /// `Invalid`, naming the field: a role of the platform, a scope or identity out of bounds, an expiry in the past or more than
+    /// ten years ahead.
     pub fn new(tenant: TenantId, input: CreateServiceAccount, now: Micros) -> Result<ServiceAccount> {
         check_tenants(input.role, &input.scope)?;
         check_expiry(input.expires_at, now)?;
@@ -146,6 +149,20 @@ impl ServiceAccount {
             after.expires_at = expires_at;
         }
         Ok(after)
+    }
+
+    /// Whether nothing but its end and its federated identity differ from `before`'s: the one is no later, the other gone.
+    fn only_tightens(&self, before: &ServiceAccount) -> bool {
+        let (identity, expires_at) = (before.federated_identity.clone(), before.expires_at);
+        let alike = ServiceAccount { federated_identity: identity, expires_at, ..self.clone() };
+        let kept = self.federated_identity.is_none() || self.federated_identity == before.federated_identity;
+        alike == *before && kept && !looser(before.expires_at, self.expires_at)
+    }
+
+    /// Whether it takes tokens that it did not take `before`.
+    fn takes_others(&self, before: Option<&ServiceAccount>) -> bool {
+        let known = before.and_then(|before| before.federated_identity.as_ref());
+        self.federated_identity.as_ref().is_some_and(|identity| Some(identity) != known)
     }
 
     fn to_row(&self) -> Result<ServiceAccountRow> {
@@ -217,9 +234,17 @@ pub async fn service_accounts(
 /// `Conflict` when the name is taken; those of the store.
 pub async fn create_service_account(change: Change<'_>, issuer: &Issuer, account: &ServiceAccount) -> Result<()> {
     issuer.check(account.role, &account.scope)?;
+    if account.takes_others(None) {
+        issuer.check_federates()?;
+    }
     let account = account.clone();
     let work = change.commit(move |tx| {
         Box::pin(async move {
+            leave_room(tx, &account.tenant, Made::ServiceAccount, account.created_at).await?;
+            // Held, so that it does not end meanwhile with an account in it that nobody looked at.
+            tx.project_for_change(&account.tenant, &account.project)
+                .await?
+                .ok_or_else(|| missing("project").about("project_id"))?;
             if !tx.service_account_create(&account.to_row()?).await? {
                 return Err(missing("project").about("project_id"));
             }
@@ -234,8 +259,8 @@ pub async fn create_service_account(change: Change<'_>, issuer: &Issuer, account
 /// for already gets no new version.
 ///
 /// # Errors
-/// `NotFound`; `Forbidden`, naming the field in which it reaches further than its issuer, before the change or after;
-/// `PreconditionFailed` when it has another version by now; `Invalid`; `Conflict` when the name is taken; those of the
+/// `NotFound`; `Forbidden`, naming the field in which it reaches further than its issuer, before the change or after, and
+/// for a later end of the account whose credential is used; `PreconditionFailed` when it has another version by now; `Invalid`; `Conflict` when the name is taken; those of the
 /// store.
 pub async fn update_service_account(
     change: Change<'_>,
@@ -245,15 +270,15 @@ pub async fn update_service_account(
     expected: Option<i64>,
 ) -> Result<ServiceAccount> {
     let now = change.now;
-    let work =
-        alter(change, issuer, owner, "service_account.update", expected, move |before| before.updated(update, now));
+    let work = alter(change, issuer, owner, Verb::Update, expected, move |before| before.updated(update, now));
     work.await.map_err(name_is_taken)
 }
 
 /// Deletes it: its keys and tokens are refused from then on, and running answers of them end. Its name is free again.
 ///
 /// # Errors
-/// `NotFound`; `Forbidden` when it reaches further than its issuer; `PreconditionFailed`; those of the store.
+/// `NotFound`; `Forbidden` when it or one of its keys has a role that the issuer's does not cover; `PreconditionFailed`;
+/// those of the store.
 pub async fn delete_service_account(
     change: Change<'_>,
     issuer: &Issuer,
@@ -261,10 +286,26 @@ pub async fn delete_service_account(
     expected: Option<i64>,
 ) -> Result<ServiceAccount> {
     let now = change.now;
-    alter(change, issuer, owner, "service_account.delete", expected, move |before| {
+    alter(change, issuer, owner, Verb::Delete, expected, move |before| {
         Ok(ServiceAccount { deleted_at: Some(now), ..before.clone() })
     })
     .await
+}
+
+/// What is done to a service account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Update,
+    Delete,
+}
+
+impl Verb {
+    fn action(self) -> &'static str {
+        match self {
+            Verb::Update => "service_account.update",
+            Verb::Delete => "service_account.delete",
+        }
+    }
 }
 
 /// The one way in which a service account changes: under its row's lock, so that what the issuer may touch is decided on
@@ -273,7 +314,7 @@ async fn alter(
     change: Change<'_>,
     issuer: &Issuer,
     (tenant, id): (&TenantId, &ServiceAccountId),
-    action: &'static str,
+    verb: Verb,
     expected: Option<i64>,
     how: impl FnOnce(&ServiceAccount) -> Result<ServiceAccount> + Send + 'static,
 ) -> Result<ServiceAccount> {
@@ -283,26 +324,35 @@ async fn alter(
             Box::pin(async move {
                 let row = tx.service_account_for_change(&tenant, &id).await?;
                 let before = ServiceAccount::of_row(row.ok_or_else(|| missing("service account"))?)?;
-                issuer.check(before.role, &before.scope)?;
+                issuer.check_role(before.role)?;
                 check_version(before.version, expected)?;
+                tx.project_for_change(&tenant, &before.project).await?.ok_or_else(|| missing("service account"))?;
                 let mut after = how(&before)?;
-                issuer.check(after.role, &after.scope)?;
+                match verb {
+                    // Made while the account could give more than it does now, its keys may be mightier than it is.
+                    Verb::Delete => issuer.check_ends(&tx.roles_of_account(&tenant, &id).await?)?,
+                    Verb::Update => check_update(&issuer, &before, &after)?,
+                }
                 if after == before {
                     return Ok((after, None));
                 }
                 tx.service_account_update(&after.to_row()?, now).await?;
                 (after.version, after.updated_at) = (before.version + 1, now);
                 let target = ("service_account", id.as_str());
-                let record = Record::new(action, Some(&tenant), target).before(&before).after(&after);
+                let record = Record::new(verb.action(), Some(&tenant), target).before(&before).after(&after);
                 Ok((after, Some(record)))
             })
         })
         .await
 }
 
-fn check_expiry(expires_at: Option<Micros>, now: Micros) -> Result<()> {
-    match expires_at {
-        Some(at) if at <= now => Err(Error::invalid("expires_at", "The expiry lies in the past.")),
-        Some(_) | None => Ok(()),
+fn check_update(issuer: &Issuer, before: &ServiceAccount, after: &ServiceAccount) -> Result<()> {
+    if !after.only_tightens(before) {
+        issuer.check(before.role, &before.scope)?;
+        issuer.check(after.role, &after.scope)?;
     }
+    if after.takes_others(Some(before)) {
+        issuer.check_federates()?;
+    }
+    issuer.check_own_account(&before.id, before.expires_at, after.expires_at)
 }

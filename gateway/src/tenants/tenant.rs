@@ -38,6 +38,7 @@ pub struct Tenant {
 /// Whether a tenant's credentials are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = TenantStatus)]
 pub enum Status {
     /// They are.
     Active,
@@ -219,7 +220,8 @@ async fn alter(
 /// A conflict that is about the name, said so.
 pub(super) fn name_is_taken(error: Error) -> Error {
     match error.kind {
-        ErrorKind::Conflict => error.about("name"),
+        // The database's, which has a cause; of bounds it knows nothing.
+        ErrorKind::Conflict if error.cause().is_some() => error.about("name"),
         _ => error,
     }
 }

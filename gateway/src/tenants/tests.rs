@@ -171,7 +171,7 @@ async fn whatever_is_wrong_with_an_api_key_the_caller_hears_the_same() {
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "suspended");
     world.set_status(Status::Active).await;
     world.authenticate(key.text.expose()).await.unwrap();
-    delete_project(world.change(), (&world.tenant, &world.project), None).await.unwrap();
+    delete_project(world.change(), &Issuer::command(), (&world.tenant, &world.project), None).await.unwrap();
     assert_eq!(world.refusal(key.text.expose()).await, unknown, "project deleted");
 }
 
@@ -276,7 +276,7 @@ async fn nothing_is_made_for_or_revoked_from_another_tenant() {
         create_access_key(world.change(), &Issuer::command(), &foreign_access).await,
         create_project(world.change(), &Project::new(nobody.clone(), name("x"), clock.now())).await,
         update_project(world.change(), (&rival, &world.project), UpdateProject::default(), None).await.map(drop),
-        delete_project(world.change(), (&rival, &world.project), None).await.map(drop),
+        delete_project(world.change(), &Issuer::command(), (&rival, &world.project), None).await.map(drop),
         world.revoke_api_key(&rival, &key.key.id).await.map(drop),
         world.revoke_api_key(&world.tenant, &KeyId::new()).await.map(drop),
         world.revoke_access_key(&rival, &access.key.id).await.map(drop),

@@ -3,7 +3,7 @@
 pub mod cluster;
 mod metrics;
 
-pub use cluster::{Attempt, Cluster, Failure, Frame, Job, Placement, Text, TokenStream, Told, WorkerStatus};
+pub use cluster::{Attempt, Cluster, Failure, Frame, Job, Placement, Room, Text, TokenStream, Told, WorkerStatus};
 pub use metrics::Metrics;
 
 use crate::config::Config;

@@ -57,7 +57,7 @@ async fn twenty_greedy_tokens_through_a_handoff_equal_those_of_one_process() {
         assert_eq!(local_reason(&local), Some(LocalReason::ShortPrompt));
         assert_eq!(remote.done.counts.input_tokens as usize, length);
         println!("{length:5} tokens: {:5} ms, {:?}", begun.elapsed().as_millis(), remote.text);
-        if (remote.ids, remote.text, remote.done.finish) != (local.ids, local.text, local.done.finish) {
+        if (remote.ids, remote.text, remote.done.finishes) != (local.ids, local.text, local.done.finishes) {
             different.push(length);
         }
     }

@@ -260,7 +260,7 @@ async fn another_owners_kv(engine: Engine) {
 #[derive(Clone)]
 struct Transfer {
     chunks: Vec<KvChunk>,
-    first_token: FirstToken,
+    first_tokens: Vec<FirstToken>,
 }
 
 impl Transfer {
@@ -275,14 +275,23 @@ impl Transfer {
             fingerprint: wire.info.fingerprint.clone(),
             epoch: wire.info.epoch,
         };
-        let asked = Prefill { binding, prompt: prompt.to_vec(), sampling: Sampling::GREEDY };
+        let asked = Prefill {
+            binding,
+            prompt: prompt.to_vec(),
+            sampling: Sampling::GREEDY,
+            constraint: None,
+            logprobs: None,
+            choices: 1,
+            stop: Vec::new(),
+            max_tokens: OUTPUT_TOKENS,
+        };
         wire.send(Message::Prefill(Box::new(asked))).await;
         let mut chunks = Vec::new();
         loop {
             match wire.next().await.unwrap() {
                 Message::KvBegin(_) => {}
                 Message::KvChunk(chunk) => chunks.push(chunk),
-                Message::KvCommit(commit) => return Transfer { chunks, first_token: commit.first_token },
+                Message::KvCommit(commit) => return Transfer { chunks, first_tokens: commit.first_tokens },
                 other => panic!("{:?} out of turn", other.kind()),
             }
         }
@@ -299,7 +308,8 @@ impl Transfer {
         let commit = cluster_protocol::Commit {
             binding: hex(&binding.digest()),
             chunks: chunks.iter().map(KvChunk::reference).collect(),
-            first_token: self.first_token,
+            first_tokens: self.first_tokens.clone(),
+            ended: false,
             prefill_us: 1,
         };
         let begin = Message::KvBegin(Box::new(KvBegin { binding: binding.clone() }));

@@ -5,6 +5,8 @@
 mod callers;
 mod fields;
 mod foreign;
+mod machines;
+mod ports;
 mod roles;
 mod suite;
 mod table;
@@ -75,13 +77,29 @@ async fn nobody_gets_more_than_is_theirs_on_postgres() {
     nobody_gets_more_than_is_theirs(Database::Postgres).await;
 }
 
+#[tokio::test]
+async fn the_data_port_has_no_operation_of_the_admin_api() {
+    ports::the_data_port_has(false).await;
+}
+
+#[tokio::test]
+async fn the_data_port_has_a_tenants_own_operations_where_it_is_told_to_and_no_others() {
+    ports::the_data_port_has(true).await;
+}
+
 async fn nobody_gets_more_than_is_theirs(database: Database) {
     let mut spec = StackSpec::sim(&[]).on(database);
-    spec.gateway = "[admin]\non_data_port = true".into();
+    // The suite makes more changes in a minute than a tenant may.
+    spec.gateway = "[admin]\non_data_port = true\nper_tenant = { changes_per_minute = 1_000_000 }".into();
     let suite = Suite::start(spec).await;
     let token = suite.stack.gateway.admin_token().to_owned();
-    let strangers = callers::strangers(&suite.operator, &suite.a, &token).await;
-    let known = callers::known(&suite.operator, &suite.a, &token).await;
+    let mut strangers = callers::strangers(&suite.operator, &suite.a, &token).await;
+    for (name, token) in machines::strangers(&suite.operator, (&suite.a, &suite.b), &suite.issuer).await {
+        strangers.push(Caller::unknown(&name, callers::Credential::Authorization(format!("Bearer {token}"))));
+    }
+    let mut known = callers::known(&suite.operator, &suite.a, &token).await;
+    known.extend(machines::known(&suite.operator, &suite.a, &suite.issuer).await);
+    let machine = machines::owner(&suite.operator, &suite.a, &suite.issuer).await;
     let mut before = suite.rows().await;
     let of_b = rows_of_b(&suite).await;
 
@@ -94,9 +112,9 @@ async fn nobody_gets_more_than_is_theirs(database: Database) {
     suite.ends("lesser roles and scopes");
 
     for (row, operation) in &suite.operations() {
-        foreign::try_all(&suite, row, operation, Port::Own).await;
+        foreign::try_all(&suite, row, operation, Port::Own, &machine).await;
         if row.api == Api::Admin && row.permission.is_some() {
-            foreign::try_all(&suite, row, operation, Port::Data).await;
+            foreign::try_all(&suite, row, operation, Port::Data, &machine).await;
         }
     }
     changed_nothing(&suite, &mut before).await;
@@ -246,10 +264,11 @@ async fn nobody_makes_more_than_they_are(suite: &Suite) {
             }
         }
     }
-    // An owner's credential is not an administrator's to take over, shut out or end.
+    // An owner's credential is not an administrator's to take over, shut out or end. One that only reaches further than the
+    // administrator's own can be ended, as a leaked one must be, and nothing else.
     let owners = suite.operator.api_key(tenant, &input("tenant_owner", &narrow, "an owner's")).await;
     let wide = suite.operator.api_key(tenant, &input("tenant_developer", &["inference"], "a wide one")).await;
-    for key in [&owners.id, &wide.id] {
+    for (key, revoked) in [(&owners.id, Expected::Forbidden), (&wide.id, Expected::Success)] {
         let things = things::Things { api_key: key.clone(), ..suite.a.things.clone() };
         for (row, operation) in suite
             .operations()
@@ -257,7 +276,8 @@ async fn nobody_makes_more_than_they_are(suite: &Suite) {
             .filter(|(row, _)| row.victim == Victim::ApiKey && row.permission == Some("write_credentials"))
         {
             let ask = Ask::of(row, operation, &things, "taken over");
-            suite.expect(&caller, Port::Own, row, &ask, Expected::Forbidden).await;
+            let expected = if row.id == "revoke_api_key" { revoked } else { Expected::Forbidden };
+            suite.expect(&caller, Port::Own, row, &ask, expected).await;
         }
     }
 }

@@ -4,6 +4,7 @@
 mod bedrock;
 mod catalog;
 mod cli;
+mod constraints;
 mod crash;
 mod doctor;
 mod errors;

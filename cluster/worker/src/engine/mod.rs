@@ -3,7 +3,7 @@
 //! An engine is owned by one thread. It knows sequences and cells, not requests: who may use a sequence, and for how
 //! many tokens, is the scheduler's business.
 
-use cluster_protocol::{Fingerprint, ModelCard, TextPart};
+use cluster_protocol::{ErrorCode, Fingerprint, ModelCard, TextPart};
 use std::ops::Range;
 
 #[cfg(feature = "llama")]
@@ -67,8 +67,26 @@ pub(crate) enum EngineError {
     Export(&'static str),
     #[error("the KV cache was refused: {0}")]
     Import(&'static str),
+    #[error("{0}")]
+    Constraint(String),
     #[error("the text can't be tokenised: {0}")]
     Tokenize(&'static str),
+}
+
+impl EngineError {
+    /// As the protocol has it.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            EngineError::Constraint(_) => ErrorCode::Constraint,
+            EngineError::Evaluate { .. }
+            | EngineError::BadBatch
+            | EngineError::NoLogits(_)
+            | EngineError::BadLogits
+            | EngineError::Export(_)
+            | EngineError::Import(_)
+            | EngineError::Tokenize(_) => ErrorCode::Engine,
+        }
+    }
 }
 
 /// Why an engine could not be built. Always the configuration's or the model file's fault.
@@ -91,6 +109,9 @@ pub(crate) trait Engine {
 
     /// Adds an exported chunk to a sequence. On `Err` the sequence is unchanged.
     fn import(&mut self, sequence: SequenceId, positions: Range<u32>, data: &[u8]) -> Result<(), EngineError>;
+
+    /// Gives an empty sequence all that another has, without cells of its own: they are free once both are released.
+    fn share(&mut self, from: SequenceId, to: SequenceId);
 
     /// Forgets a sequence; its cells are free again.
     fn release(&mut self, sequence: SequenceId);

@@ -9,7 +9,7 @@ use super::{Command, Options, Shared, Text, failure};
 use crate::crash::Crasher;
 use crate::engine::{BatchToken, Engine, EngineError};
 use crate::sampler::Sampler;
-use cluster_protocol::{Accepted, Counts, ErrorCode, FinishReason, Message, WorkerError};
+use cluster_protocol::{Accepted, Counts, ErrorCode, Message, WorkerError};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -156,13 +156,13 @@ impl EngineLoop {
             let ending = if sequence.control.cancelled.load(Ordering::Acquire) {
                 Some(Ending::Cancelled)
             } else if sequence.control.stopped.load(Ordering::Relaxed) {
-                Some(Ending::Finished(FinishReason::Stopped))
+                Some(Ending::Finished)
             } else if sequence.blocked_since.is_some_and(overdue) {
                 Some(Ending::Failed(ErrorCode::Engine, "the reader took nothing for too long".into()))
             } else if let Stage::Paused { since } = sequence.stage
                 && overdue(since)
             {
-                Some(Ending::Finished(FinishReason::Stopped))
+                Some(Ending::Finished)
             } else {
                 None
             };
@@ -176,11 +176,11 @@ impl EngineLoop {
         let context = self.shared.description.limits.context_tokens;
         while let Some(job) = self.waiting.front() {
             let cells = job.cells(context);
-            let Some(slot) = self.capacity.reserve(cells) else {
+            let Some(slots) = self.capacity.reserve(job.slots(), cells) else {
                 return;
             };
             if let Some(job) = self.waiting.pop_front() {
-                let sequence = job.into_sequence(slot, cells, context);
+                let sequence = job.into_sequence(slots, cells, context);
                 self.publish(); // who sees `Accepted` finds the load to match
                 if matches!(sequence.work, Work::Answer(_)) {
                     sequence.send(Message::Accepted(Accepted { queue_us: sequence.timings.queue_us }));

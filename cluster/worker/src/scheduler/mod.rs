@@ -4,19 +4,23 @@
 //! never be lost (cancel, stop, extend) goes through atomics, so no full channel can hold it up.
 
 mod capacity;
+mod choice;
 mod endings;
 mod engine_loop;
 mod job;
 mod sequence;
 mod steps;
 
+pub(crate) use job::{cells, most_tokens};
+
 use crate::crash::CrashPlan;
 use crate::engine::{Description, Engine, LoadError};
 use crate::metrics::Metrics;
 use crate::receipts::{Key, Receipts};
 use crate::stops::Stops;
+use cluster_constraint::Compiled;
 use cluster_protocol::{
-    Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
+    Commit, Counts, ErrorCode, Generate, KvChunk, Load, LocalReason, Message, Prefill, TextPart, WorkerError,
 };
 use job::Job;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -81,7 +85,7 @@ pub(crate) enum HandoffStep {
     /// Checked by `cluster_protocol::Handoff`, not yet by the engine.
     Chunk(KvChunk),
     /// The set is complete; the answer may start.
-    Commit { first_token: u32, prefill_us: u64, begun: Instant },
+    Commit { commit: Box<Commit>, begun: Instant },
     /// Compute the prompt here.
     Failed(LocalReason),
 }
@@ -171,6 +175,7 @@ impl Scheduler {
     pub(crate) fn submit(
         &self,
         mut request: Request,
+        constraint: Option<Compiled>,
         remote_prefill: bool,
     ) -> Result<(Ticket, Option<Inbox>), WorkerError> {
         let (events, receiver) = mpsc::channel(match &request {
@@ -189,11 +194,18 @@ impl Scheduler {
         }
         let stops = match &mut request {
             Request::Generate(generate) => Stops::new(std::mem::take(&mut generate.stop)),
-            Request::Prefill(_) => Some(Stops::default()),
+            Request::Prefill(prefill) => Stops::new(std::mem::take(&mut prefill.stop)),
         };
         let stops = stops.ok_or_else(|| failure(ErrorCode::BadRequest, "the stop texts are too many to look for"))?;
-        let job =
-            Job { request, stops, events, control: Arc::clone(&control), inbox: steps, submitted: Instant::now() };
+        let job = Job {
+            request,
+            stops,
+            constraint,
+            events,
+            control: Arc::clone(&control),
+            inbox: steps,
+            submitted: Instant::now(),
+        };
         self.commands.try_send(Command::Run(Box::new(job))).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => failure(ErrorCode::Overloaded, "the worker's queue is full"),
             mpsc::error::TrySendError::Closed(_) => failure(ErrorCode::ShuttingDown, "the engine has ended"),
@@ -309,6 +321,9 @@ mod tests {
             tenant: "ten_1".into(),
             prompt: vec![1, 2, 3],
             sampling: Sampling::GREEDY,
+            constraint: None,
+            logprobs: None,
+            choices: 1,
             stop: Vec::new(),
             max_tokens,
             grant: max_tokens,
@@ -327,13 +342,22 @@ mod tests {
             fingerprint: scheduler.shared().description.fingerprint.clone(),
             epoch: 1,
         };
-        Request::Prefill(Box::new(Prefill { binding, prompt, sampling: Sampling::GREEDY }))
+        Request::Prefill(Box::new(Prefill {
+            binding,
+            prompt,
+            sampling: Sampling::GREEDY,
+            constraint: None,
+            logprobs: None,
+            choices: 1,
+            stop: Vec::new(),
+            max_tokens: 2,
+        }))
     }
 
     async fn finish(ticket: &mut Ticket) -> FinishReason {
         loop {
             match ticket.next().await.unwrap() {
-                Message::Done(done) => return done.finish,
+                Message::Done(done) => return done.finish().clone(),
                 Message::Accepted(_) | Message::Token(_) => {}
                 other => panic!("{other:?}"),
             }
@@ -343,8 +367,8 @@ mod tests {
     #[tokio::test]
     async fn a_prompt_waits_for_its_reader_and_no_other_waits_for_it() {
         let scheduler = scheduler(Duration::from_secs(60)).await;
-        let (mut exported, _) = scheduler.submit(prefill(&scheduler), false).unwrap();
-        let (mut other, _) = scheduler.submit(generate("other", 200), false).unwrap();
+        let (mut exported, _) = scheduler.submit(prefill(&scheduler), None, false).unwrap();
+        let (mut other, _) = scheduler.submit(generate("other", 200), None, false).unwrap();
         assert_eq!(finish(&mut other).await, FinishReason::MaxTokens);
         assert!(exported.events.len() <= PREFILL_EVENTS, "it went on without its reader");
         assert_eq!(scheduler.load().running, 1, "it is not done");
@@ -364,7 +388,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_nothing_is_given_up_with_its_counts() {
         let scheduler = scheduler(Duration::from_millis(50)).await;
-        let (mut lagging, _) = scheduler.submit(generate("lagging", 1000), false).unwrap();
+        let (mut lagging, _) = scheduler.submit(generate("lagging", 1000), None, false).unwrap();
         while !matches!(scheduler.receipt(&("lagging".into(), 1)), cluster_protocol::Receipt::Ended { .. }) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -389,7 +413,7 @@ mod tests {
         let engine = SimOptions { answer_tokens: 100_000, step_ms, ..SimOptions::default() };
         let build = move || Ok(Box::new(SimEngine::new(engine, limits)) as Box<dyn Engine>);
         let scheduler = Scheduler::start(options, build).await.unwrap().0;
-        let (mut answering, _) = scheduler.submit(generate("a", 1000), false).unwrap();
+        let (mut answering, _) = scheduler.submit(generate("a", 1000), None, false).unwrap();
         while !matches!(answering.next().await, Some(Message::Token(_))) {}
         (scheduler, answering)
     }
@@ -425,7 +449,7 @@ mod tests {
         let build = move || Ok(Box::new(SimEngine::new(SimOptions::default(), limits)) as Box<dyn Engine>);
         let (scheduler, ended) = Scheduler::start(options, build).await.unwrap();
         let mut tickets: Vec<Ticket> =
-            ["a", "b"].map(|id| scheduler.submit(generate_paused(id), false).unwrap().0).into();
+            ["a", "b"].map(|id| scheduler.submit(generate_paused(id), None, false).unwrap().0).into();
         while scheduler.load() != (Load { running: 1, waiting: 1, cells_reserved: 13 }) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -438,7 +462,7 @@ mod tests {
             }
             assert!(matches!(last, Some(Message::Error(error)) if error.code == ErrorCode::ShuttingDown));
         }
-        assert!(scheduler.submit(generate("late", 1), false).is_err());
+        assert!(scheduler.submit(generate("late", 1), None, false).is_err());
     }
 
     fn generate_paused(id: &str) -> Request {

@@ -1,25 +1,31 @@
-//! One request that holds a slot: where it stands, and what each token does to it.
+//! One request that holds its slots: where it stands, and what it tells its reader.
 
+use super::choice::{Choice, Most};
 use super::{Control, HandoffStep};
 use crate::engine::SequenceId;
 use crate::receipts::Key;
-use crate::text::TextStage;
 use cluster_protocol::{
-    Binding, ChunkRef, Counts, Done, FinishReason, Message, Path, Paused, PrefillPath, Sampling, Timings, Token,
+    Binding, ChunkRef, Counts, Done, FinishReason, Message, Path, Paused, PrefillPath, Timings, Token, TokenLogprobs,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
-/// Room in its channel that a sequence needs before it is worked on: what one turn may send, and one for an error.
-const ROOM: usize = 4;
+/// Room in its channel that a sequence needs before it is worked on: what a turn may send for the request, and its end.
+const ROOM: usize = 2;
+/// The same for each choice: its token, and text held back until the request is stopped.
+const ROOM_PER_CHOICE: usize = 2;
 
 pub(super) struct Sequence {
-    pub(super) slot: SequenceId,
+    /// One for each choice; the first holds the prompt. Given back together.
+    pub(super) slots: Vec<SequenceId>,
     pub(super) cells: u32,
     pub(super) prompt: Vec<u32>,
-    pub(super) sampling: Sampling,
+    /// Alternatives to tell for each token.
+    pub(super) logprobs: Option<u32>,
+    pub(super) choices: Vec<Choice>,
+    pub(super) most: Most,
     pub(super) stage: Stage,
     pub(super) work: Work,
     pub(super) counts: Counts,
@@ -55,13 +61,7 @@ pub(super) enum Work {
 /// An answer for a gateway.
 pub(super) struct Answer {
     pub(super) key: Key,
-    pub(super) text: TextStage,
-    /// Most output tokens, cut to what the context leaves.
-    pub(super) most: u32,
-    /// Why it ends at `most`.
-    pub(super) at_most: FinishReason,
     pub(super) prefill: PrefillPath,
-    pub(super) last_token: u32,
     pub(super) first_token_at: Option<Instant>,
 }
 
@@ -72,17 +72,19 @@ pub(super) struct Export {
     pub(super) chunks: Vec<ChunkRef>,
 }
 
-/// What the model's token means.
-pub(super) struct Sampled<'a> {
-    pub(super) token: u32,
-    pub(super) bytes: &'a [u8],
-    pub(super) ends_generation: bool,
-}
-
 impl Sequence {
+    /// Where the prompt is.
+    pub(super) fn slot(&self) -> SequenceId {
+        self.slots[0] // the scheduler never places a request without one
+    }
+
     /// Whether its reader keeps up; notes since when it does not.
     pub(super) fn has_room(&mut self) -> bool {
-        if self.events.capacity() >= ROOM {
+        let needed = match self.work {
+            Work::Answer(_) => ROOM + ROOM_PER_CHOICE * self.choices.len(),
+            Work::Export(_) => ROOM + ROOM_PER_CHOICE,
+        };
+        if self.events.capacity() >= needed {
             self.blocked_since = None;
             return true;
         }
@@ -95,44 +97,38 @@ impl Sequence {
         let _ = self.events.try_send(message);
     }
 
-    /// Position of the answer's last token, which the next step evaluates.
-    pub(super) fn next_position(&self) -> u32 {
-        self.prompt.len() as u32 + self.counts.output_tokens - 1
+    /// How many more tokens the grant allows.
+    pub(super) fn granted(&self) -> u32 {
+        self.control.grant.load(Ordering::Relaxed).saturating_sub(self.counts.output_tokens)
     }
 
-    /// Takes the next token of an answer: counts it, shows its text, pauses at the grant. `Some` when the answer ends.
-    pub(super) fn take(&mut self, sampled: &Sampled<'_>) -> Option<FinishReason> {
-        let Work::Answer(answer) = &mut self.work else {
-            return None;
-        };
-        answer.last_token = sampled.token;
-        let first_token_at = *answer.first_token_at.get_or_insert_with(Instant::now);
-        self.timings.decode_us = micros_since(first_token_at);
+    /// Counts a token that a choice took, and sends what of it may be shown.
+    pub(super) fn show(&mut self, at: usize, text: String, logprobs: Option<TokenLogprobs>) {
+        if let Work::Answer(answer) = &mut self.work {
+            let first_token_at = *answer.first_token_at.get_or_insert_with(Instant::now);
+            self.timings.decode_us = micros_since(first_token_at);
+        }
         self.counts.output_tokens += 1;
-        let shown = answer.text.push(sampled.bytes);
-        let mut text = shown.text;
-        let finish = if sampled.ends_generation {
-            Some(FinishReason::EndOfTurn)
-        } else if let Some(stop) = shown.stop {
-            Some(FinishReason::StopSequence { text: stop })
-        } else if self.counts.output_tokens >= answer.most {
-            Some(answer.at_most.clone())
-        } else {
-            None
-        };
-        if finish.is_some() {
-            text.push_str(&answer.text.finish()); // empty after a stop text
-        }
-        self.send(Message::Token(Token { text, ids: vec![sampled.token], counts: self.counts }));
-        if finish.is_none() {
-            self.pause_at_grant();
-        }
-        finish
+        let choice = &self.choices[at];
+        self.send(Message::Token(Token {
+            choice: choice.number,
+            text,
+            ids: vec![choice.last_token],
+            logprobs: logprobs.into_iter().collect(),
+            finish: choice.finish.clone(),
+            counts: self.counts,
+        }));
     }
 
-    fn pause_at_grant(&mut self) {
+    /// Whether every choice has ended.
+    pub(super) fn is_finished(&self) -> bool {
+        self.choices.iter().all(|choice| choice.finish.is_some())
+    }
+
+    /// After a step: waits at the grant.
+    pub(super) fn pause_at_grant(&mut self) {
         self.stage = Stage::Answering;
-        if self.counts.output_tokens >= self.control.grant.load(Ordering::Relaxed) {
+        if self.granted() == 0 {
             self.stage = Stage::Paused { since: Instant::now() };
             self.send(Message::Paused(Paused { counts: self.counts }));
         }
@@ -140,35 +136,34 @@ impl Sequence {
 
     /// Goes on when the grant was raised.
     pub(super) fn resume(&mut self) {
-        let paused = matches!(self.stage, Stage::Paused { .. });
-        if paused && self.counts.output_tokens < self.control.grant.load(Ordering::Relaxed) {
+        if matches!(self.stage, Stage::Paused { .. }) && self.granted() > 0 {
             self.stage = Stage::Answering;
         }
     }
 
-    /// Text still held back when the answer is stopped from outside goes out with a last frame.
-    pub(super) fn flush(&mut self) {
-        let Work::Answer(answer) = &mut self.work else {
-            return;
-        };
-        let text = answer.text.finish();
-        if !text.is_empty() {
-            self.send(Message::Token(Token { text, ids: Vec::new(), counts: self.counts }));
+    /// Ends from outside what has not ended by itself. Text still held back goes out with a last frame.
+    pub(super) fn stop(&mut self) {
+        for at in 0..self.choices.len() {
+            let text = self.choices[at].stop();
+            if !text.is_empty() && matches!(self.work, Work::Answer(_)) {
+                let choice = &self.choices[at];
+                let (number, finish) = (choice.number, choice.finish.clone());
+                let (ids, logprobs) = (Vec::new(), Vec::new());
+                self.send(Message::Token(Token { choice: number, text, ids, logprobs, finish, counts: self.counts }));
+            }
         }
     }
-}
 
-impl Answer {
-    pub(super) fn done(
-        &self,
-        finish: FinishReason,
-        counts: Counts,
-        timings: Timings,
-        engine: &str,
-        worker_id: &str,
-    ) -> Message {
-        let path = Path { engine: engine.to_owned(), decode: worker_id.to_owned(), prefill: self.prefill.clone() };
-        Message::Done(Box::new(Done { finish, counts, timings, path }))
+    /// Why each choice ended.
+    pub(super) fn finishes(&self) -> Vec<FinishReason> {
+        let finish = |choice: &Choice| choice.finish.clone().unwrap_or(FinishReason::Stopped);
+        self.choices.iter().map(finish).collect()
+    }
+
+    pub(super) fn done(&self, answer: &Answer, engine: &str, worker_id: &str) -> Message {
+        let path = Path { engine: engine.to_owned(), decode: worker_id.to_owned(), prefill: answer.prefill.clone() };
+        let (finishes, counts, timings) = (self.finishes(), self.counts, self.timings);
+        Message::Done(Box::new(Done { finishes, counts, timings, path }))
     }
 }
 

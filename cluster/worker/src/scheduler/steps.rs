@@ -1,13 +1,16 @@
 //! What one turn of the engine thread does: imports, steps of answers, chunks of prompts.
 
 use super::HandoffStep;
+use super::choice::Sampled;
 use super::endings::Ending;
 use super::engine_loop::EngineLoop;
-use super::sequence::{Sampled, Sequence, Stage, Work, micros_since};
+use super::sequence::{Sequence, Stage, Work, micros_since};
 use crate::crash::CrashPoint;
 use crate::engine::{BatchToken, EngineError};
+use crate::logprobs::logprobs;
 use bytes::Bytes;
-use cluster_protocol::{ErrorCode, KvBegin, KvChunk, LocalReason, Message, PrefillPath};
+use cluster_protocol::{Commit, FirstToken, KvBegin, KvChunk, LocalReason, Message, PrefillPath, TokenLogprobs};
+use std::ops::Range;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -20,9 +23,7 @@ impl EngineLoop {
             };
             match inbox.try_recv() {
                 Ok(HandoffStep::Chunk(chunk)) => self.import(at, &chunk),
-                Ok(HandoffStep::Commit { first_token, prefill_us, begun }) => {
-                    self.commit(at, first_token, prefill_us, begun);
-                }
+                Ok(HandoffStep::Commit { commit, begun }) => self.commit(at, *commit, begun),
                 Ok(HandoffStep::Failed(reason)) => self.fall_back(at, reason),
                 Err(mpsc::error::TryRecvError::Disconnected) => self.fall_back(at, LocalReason::Interrupted),
                 Err(mpsc::error::TryRecvError::Empty) => continue,
@@ -34,7 +35,7 @@ impl EngineLoop {
 
     pub(super) fn import(&mut self, at: usize, chunk: &KvChunk) {
         let sequence = &mut self.live[at];
-        if let Err(error) = self.engine.import(sequence.slot, chunk.start..chunk.end, &chunk.data) {
+        if let Err(error) = self.engine.import(sequence.slot(), chunk.start..chunk.end, &chunk.data) {
             tracing::warn!(%error, start = chunk.start, end = chunk.end, "a KV chunk was refused by the engine");
             return self.fall_back(at, LocalReason::BadHandoff);
         }
@@ -52,25 +53,47 @@ impl EngineLoop {
         self.crasher.pass(CrashPoint::HandoffAfterChunk);
     }
 
-    pub(super) fn commit(&mut self, at: usize, first_token: u32, prefill_us: u64, begun: Instant) {
+    /// The hand-off is whole: its first tokens begin the answer, or are all of it.
+    fn commit(&mut self, at: usize, commit: Commit, begun: Instant) {
         self.crasher.pass(CrashPoint::HandoffBeforeCommit);
         let sequence = &mut self.live[at];
         let Stage::Receiving { tokens, .. } = sequence.stage else {
             return;
         };
-        if tokens as usize != sequence.prompt.len() || first_token >= self.shared.description.vocabulary {
+        let whole = tokens as usize == sequence.prompt.len();
+        if !(whole || commit.ended) || !self.may_begin(at, &commit) {
             return self.fall_back(at, LocalReason::BadHandoff);
         }
-        sequence.timings.prefill_us = prefill_us;
-        sequence.timings.handoff_us = micros_since(begun).saturating_sub(prefill_us);
+        let sequence = &mut self.live[at];
+        sequence.counts.input_tokens = sequence.prompt.len() as u32;
+        sequence.timings.prefill_us = commit.prefill_us;
+        sequence.timings.handoff_us = micros_since(begun).saturating_sub(commit.prefill_us);
         self.shared.metrics.handoff_committed();
-        self.begin_answer(at, first_token);
+        self.begin_answer(at, commit.first_tokens);
+    }
+
+    /// Whether these can be the first tokens. Without the whole KV cache each of them must be its choice's last.
+    fn may_begin(&mut self, at: usize, commit: &Commit) -> bool {
+        let vocabulary = self.shared.description.vocabulary;
+        let sequence = &mut self.live[at];
+        let logprobs = sequence.logprobs.is_some();
+        let known = |first: &FirstToken| first.id < vocabulary && first.logprobs.is_some() == logprobs;
+        if commit.first_tokens.len() != sequence.choices.len() || !commit.first_tokens.iter().all(known) {
+            return false;
+        }
+        sequence.choices.iter_mut().zip(&commit.first_tokens).all(|(choice, first)| {
+            let mut bytes = Vec::new();
+            self.engine.piece(first.id, &mut bytes);
+            let ends_generation = self.end_of_generation.contains(&first.id);
+            let sampled = Sampled { token: first.id, bytes: &bytes, ends_generation };
+            choice.picker.allows(first.id) && (!commit.ended || choice.would_end(&sampled, &sequence.most))
+        })
     }
 
     /// Forgets what came, and computes the prompt here.
     pub(super) fn fall_back(&mut self, at: usize, reason: LocalReason) {
         let sequence = &mut self.live[at];
-        self.engine.release(sequence.slot);
+        self.engine.release(sequence.slot());
         sequence.stage = Stage::Prompt { done: 0 };
         if let Work::Answer(answer) = &mut sequence.work {
             tracing::warn!(request_id = answer.key.0, reason = reason.as_str(), "prefill goes on locally");
@@ -79,7 +102,7 @@ impl EngineLoop {
         self.shared.metrics.handoff_failed(reason);
     }
 
-    /// One token for each answer. `true` when there was any.
+    /// One token for each choice of each answer, as far as its grant goes. `true` when there was any.
     pub(super) fn decode_step(&mut self) -> bool {
         self.batch.clear();
         let mut rows = Vec::new();
@@ -87,10 +110,12 @@ impl EngineLoop {
             if !matches!(sequence.stage, Stage::Answering) || !sequence.has_room() {
                 continue;
             }
-            if let Work::Answer(answer) = &sequence.work {
-                let (token, position) = (answer.last_token, sequence.next_position());
-                self.batch.push(BatchToken { sequence: sequence.slot, position, token, want_logits: true });
-                rows.push(at);
+            let prompt_tokens = sequence.prompt.len() as u32;
+            let running = sequence.choices.iter().enumerate().filter(|(_, choice)| choice.finish.is_none());
+            for (number, choice) in running.take(sequence.granted() as usize) {
+                let (token, position) = (choice.last_token, choice.next_position(prompt_tokens));
+                self.batch.push(BatchToken { sequence: choice.slot, position, token, want_logits: true });
+                rows.push((at, number));
             }
         }
         if rows.is_empty() {
@@ -101,13 +126,36 @@ impl EngineLoop {
         let evaluated = self.engine.evaluate(&self.batch);
         self.shared.metrics.decode_step_seconds.observe(start.elapsed().as_secs_f64());
         // From the back, since an end takes a sequence out of the list.
-        for (row, at) in rows.into_iter().enumerate().rev() {
-            match evaluated.clone().and_then(|()| self.sample(at, row)) {
-                Ok(token) => self.take(at, token),
-                Err(error) => self.end(at, Ending::Failed(ErrorCode::Engine, error.to_string())),
-            }
+        let mut end = rows.len();
+        while let Some((at, _)) = end.checked_sub(1).map(|last| rows[last]) {
+            let start = rows[..end].partition_point(|(other, _)| *other < at);
+            let advanced = evaluated.clone().and_then(|()| self.advance(at, &rows[start..end], start));
+            self.after_step(at, advanced);
+            end = start;
         }
         true
+    }
+
+    /// Takes a token for each of a sequence's rows; the first is row `first` of the batch.
+    fn advance(&mut self, at: usize, rows: &[(usize, usize)], first: usize) -> Result<(), EngineError> {
+        for (offset, (_, choice)) in rows.iter().enumerate() {
+            let sampled = self.sample(at, *choice, first + offset)?;
+            self.take(at, *choice, sampled)?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is to end, and pauses what has used up its grant.
+    fn after_step(&mut self, at: usize, advanced: Result<(), EngineError>) {
+        let sequence = &mut self.live[at];
+        if let Err(error) = advanced {
+            return self.end(at, Ending::Failed(error.code(), error.to_string()));
+        }
+        if sequence.is_finished() {
+            self.crasher.pass(CrashPoint::DecodeBeforeDone);
+            return self.end(at, Ending::Finished);
+        }
+        sequence.pause_at_grant();
     }
 
     /// One chunk of the first prompt whose reader keeps up. `true` when there was one.
@@ -117,7 +165,7 @@ impl EngineLoop {
             return false;
         };
         if let Err(error) = self.evaluate_chunk(at) {
-            self.end(at, Ending::Failed(ErrorCode::Engine, error.to_string()));
+            self.end(at, Ending::Failed(error.code(), error.to_string()));
         }
         true
     }
@@ -135,7 +183,7 @@ impl EngineLoop {
         }
         self.batch.clear();
         self.batch.extend((done..end).map(|position| BatchToken {
-            sequence: sequence.slot,
+            sequence: sequence.slots[0],
             position,
             token: sequence.prompt[position as usize],
             want_logits: position + 1 == length,
@@ -147,28 +195,35 @@ impl EngineLoop {
         self.shared.metrics.prefill_tokens.inc_by(u64::from(end - done));
         sequence.stage = Stage::Prompt { done: end };
         sequence.counts.input_tokens = sequence.counts.input_tokens.max(end);
-        self.export_chunk(at, done, end)?;
         if end < length {
-            return Ok(());
+            return self.export_chunk(at, done..end);
         }
-        let row = (end - done - 1) as usize;
-        let first_token = self.sample(at, row)?;
+        let first_tokens = self.sample_first(at, (end - done - 1) as usize)?;
         match self.live[at].work {
-            Work::Answer(_) => self.begin_answer(at, first_token),
-            Work::Export(_) => self.end(at, Ending::Exported { first_token }),
+            Work::Answer(_) => self.begin_answer(at, first_tokens),
+            Work::Export(_) => {
+                self.take_exported(at, &first_tokens)?;
+                self.export_chunk(at, done..end)?;
+                self.end(at, Ending::Exported { first_tokens });
+            }
         }
         Ok(())
     }
 
-    /// Sends a finished chunk at once, while the next one is computed.
-    pub(super) fn export_chunk(&mut self, at: usize, start: u32, end: u32) -> Result<(), EngineError> {
+    /// Sends a finished chunk at once, while the next one is computed; not for an answer that needs no KV cache.
+    fn export_chunk(&mut self, at: usize, positions: Range<u32>) -> Result<(), EngineError> {
         let sequence = &mut self.live[at];
+        let needless = sequence.most.tokens <= 1 || sequence.is_finished();
         let Work::Export(export) = &mut sequence.work else {
             return Ok(());
         };
+        if needless {
+            return Ok(());
+        }
+        let (start, end) = (positions.start, positions.end);
         // A buffer per chunk: it moves to the socket without a copy. The allocator recycles blocks of this size.
         let mut data = Vec::new();
-        self.engine.export(sequence.slot, start..end, &mut data)?;
+        self.engine.export(sequence.slots[0], positions, &mut data)?;
         let chunk = KvChunk::new(export.digest, start, end, Bytes::from(data));
         export.chunks.push(chunk.reference());
         self.shared.metrics.kv_sent(chunk.data.len());
@@ -179,32 +234,69 @@ impl EngineLoop {
         Ok(())
     }
 
-    pub(super) fn begin_answer(&mut self, at: usize, first_token: u32) {
+    /// The first token of each choice, all from the one row that ends the prompt.
+    fn sample_first(&mut self, at: usize, row: usize) -> Result<Vec<FirstToken>, EngineError> {
+        (0..self.live[at].choices.len()).map(|choice| self.sample(at, choice, row)).collect()
+    }
+
+    /// Begins every choice with its first token. All but the first share the cells of its prompt.
+    fn begin_answer(&mut self, at: usize, first_tokens: Vec<FirstToken>) {
         let sequence = &mut self.live[at];
-        sequence.stage = Stage::Answering;
         self.shared.metrics.input_tokens.inc_by(sequence.prompt.len() as u64);
-        self.take(at, first_token);
+        let (source, others) = (sequence.slots[0], sequence.slots[1..].to_vec());
+        for (choice, first) in first_tokens.into_iter().enumerate() {
+            if let Err(error) = self.take(at, choice, first) {
+                return self.after_step(at, Err(error));
+            }
+        }
+        if !self.live[at].is_finished() {
+            others.into_iter().for_each(|slot| self.engine.share(source, slot));
+        }
+        self.after_step(at, Ok(()));
     }
 
-    pub(super) fn sample(&mut self, at: usize, row: usize) -> Result<u32, EngineError> {
-        let sequence = &self.live[at];
+    /// On a prefill worker: notes which choices end at once. Their texts are the decode worker's business.
+    fn take_exported(&mut self, at: usize, first_tokens: &[FirstToken]) -> Result<(), EngineError> {
+        let mut first_tokens = first_tokens.iter().enumerate();
+        first_tokens.try_for_each(|(choice, first)| self.accept(at, choice, first.id).map(drop))
+    }
+
+    fn sample(&mut self, at: usize, choice: usize, row: usize) -> Result<FirstToken, EngineError> {
+        let sequence = &mut self.live[at];
         let logits = self.engine.logits(row)?;
-        self.sampler.sample(logits, &sequence.sampling, sequence.counts.output_tokens)
+        let id = sequence.choices[choice].pick(&mut self.sampler, logits)?;
+        let asked = sequence.logprobs;
+        Ok(FirstToken { id, logprobs: asked.map(|top| self.logprobs(row, id, top)).transpose()? })
     }
 
-    pub(super) fn take(&mut self, at: usize, token: u32) {
+    fn logprobs(&mut self, row: usize, chosen: u32, top: u32) -> Result<TokenLogprobs, EngineError> {
+        let (told, names) = (logprobs(self.engine.logits(row)?, chosen, top), &self.shared.description.card.tokenizer);
+        Ok(told.spelled(|token| {
+            let mut bytes = Vec::new();
+            self.engine.piece(token, &mut bytes);
+            if bytes.is_empty() {
+                bytes.extend_from_slice(names.tokens.get(token as usize).map_or("", String::as_str).as_bytes());
+            }
+            bytes
+        }))
+    }
+
+    fn accept(&mut self, at: usize, choice: usize, token: u32) -> Result<String, EngineError> {
         let mut bytes = Vec::new();
         self.engine.piece(token, &mut bytes);
         let ends_generation = self.end_of_generation.contains(&token);
         let sequence = &mut self.live[at];
-        let finish = sequence.take(&Sampled { token, bytes: &bytes, ends_generation });
+        sequence.choices[choice].take(&Sampled { token, bytes: &bytes, ends_generation }, &sequence.most)
+    }
+
+    fn take(&mut self, at: usize, choice: usize, sampled: FirstToken) -> Result<(), EngineError> {
+        let text = self.accept(at, choice, sampled.id)?;
+        let sequence = &mut self.live[at];
+        sequence.show(choice, text, sampled.logprobs);
         self.shared.metrics.output_tokens.inc();
         if let Work::Answer(answer) = &sequence.work {
             self.shared.receipts().count(&answer.key, sequence.counts);
         }
-        if let Some(finish) = finish {
-            self.crasher.pass(CrashPoint::DecodeBeforeDone);
-            self.end(at, Ending::Finished(finish));
-        }
+        Ok(())
     }
 }

@@ -68,14 +68,19 @@ async fn run_generate(
     connection: &mut Connection,
     generate: Box<Generate>,
 ) -> Result<(), ConnectionError> {
-    if let Err(error) = validate::generate(&generate, &context.scheduler.shared().description) {
+    let description = &context.scheduler.shared().description;
+    if let Err(error) = validate::generate(&generate, description) {
         return connection.send(Message::Error(error)).await;
     }
+    let constraint = match context.constraints.compile(generate.constraint.as_ref(), description).await {
+        Ok(constraint) => constraint,
+        Err(error) => return connection.send(Message::Error(error)).await,
+    };
     let wanted = match &generate.prefill {
-        PrefillPlan::Remote { prefill_id } => Some(Wanted::new(prefill_id, &generate)),
+        PrefillPlan::Remote { prefill_id } => Some(Wanted::new(prefill_id, &generate, description)),
         PrefillPlan::Local { .. } => None,
     };
-    match context.scheduler.submit(Request::Generate(generate), wanted.is_some()) {
+    match context.scheduler.submit(Request::Generate(generate), constraint, wanted.is_some()) {
         Ok((ticket, inbox)) => relay(context, connection, ticket, wanted.zip(inbox)).await,
         Err(error) => connection.send(Message::Error(error)).await,
     }
@@ -87,9 +92,11 @@ async fn run_prefill(
     prefill: Box<Prefill>,
 ) -> Result<(), ConnectionError> {
     let description = &context.scheduler.shared().description;
-    let valid: Result<(), WorkerError> = validate::prefill(&prefill, description, context.epoch);
-    let submitted = valid.and_then(|()| context.scheduler.submit(Request::Prefill(prefill), false));
-    match submitted {
+    let ready: Result<_, WorkerError> = match validate::prefill(&prefill, description, context.epoch) {
+        Ok(()) => context.constraints.compile(prefill.constraint.as_ref(), description).await,
+        Err(error) => Err(error),
+    };
+    match ready.and_then(|constraint| context.scheduler.submit(Request::Prefill(prefill), constraint, false)) {
         Ok((ticket, _)) => relay(context, connection, ticket, None).await,
         Err(error) => connection.send(Message::Error(error)).await,
     }

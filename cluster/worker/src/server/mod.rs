@@ -4,6 +4,7 @@ mod exchange;
 mod http;
 
 use crate::config::Config;
+use crate::constraints::Constraints;
 use crate::handoff::PrefillPeers;
 use crate::scheduler::Scheduler;
 use cluster_protocol::WorkerInfo;
@@ -22,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) scheduler: Scheduler,
     pub(crate) prefills: PrefillPeers,
+    pub(crate) constraints: Constraints,
     pub(crate) epoch: u64,
     pub(crate) card_digest: String,
     /// No new requests; idle connections close.

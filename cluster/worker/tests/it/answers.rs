@@ -13,7 +13,7 @@ async fn an_answer_through_a_prefill_worker_equals_a_local_one() {
         let local = run(&mut connection, request(&format!("l{at}"), prompt.clone(), LOCAL)).await;
         let handed = run(&mut connection, request(&format!("r{at}"), prompt, remote())).await;
         assert_eq!((&local.text, &local.ids), (&handed.text, &handed.ids), "{tokens} tokens");
-        assert_eq!(local.done().finish, handed.done().finish);
+        assert_eq!(local.done().finish(), handed.done().finish());
         assert_eq!(local.done().counts, handed.done().counts);
         assert_eq!(handed.done().counts.input_tokens, tokens);
         let expected = PrefillPath::Remote {
@@ -82,7 +82,7 @@ async fn nothing_is_computed_past_the_grant_until_it_is_extended() {
     let mut rest = Answer { ids, ..Answer::default() };
     finish_into(&mut connection, &mut rest).await;
     assert_eq!(rest.ids, whole.ids);
-    assert_eq!(rest.done().finish, FinishReason::EndOfTurn);
+    assert_eq!(*rest.done().finish(), FinishReason::EndOfTurn);
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn an_answer_that_is_never_extended_ends_as_stopped() {
     generate.grant = 2;
     connection.send(Message::Generate(Box::new(generate))).await.unwrap();
     let answer = finish(&mut connection).await;
-    assert_eq!(answer.done().finish, FinishReason::Stopped);
+    assert_eq!(*answer.done().finish(), FinishReason::Stopped);
     assert_eq!(answer.done().counts, Counts { input_tokens: 10, output_tokens: 2 });
     becomes_idle(&worker).await;
 }
@@ -112,7 +112,7 @@ async fn stop_ends_the_answer_with_exact_counts_and_frees_the_connection() {
     assert!(matches!(next(&mut connection).await, Message::Accepted(_)));
     connection.send(Message::Stop).await.unwrap();
     let stopped = finish(&mut connection).await;
-    assert_eq!(stopped.done().finish, FinishReason::Stopped);
+    assert_eq!(*stopped.done().finish(), FinishReason::Stopped);
     assert!(stopped.done().counts.output_tokens < 500);
     assert_eq!(
         receipt(&mut connection, "req_1").await,
@@ -131,7 +131,7 @@ async fn a_stop_text_ends_the_answer_and_is_not_part_of_it() {
     generate.stop = vec!["never said".into(), stop.clone()];
     let cut = run(&mut connection, generate).await;
     assert_eq!(cut.text, whole[..whole.find(&stop).unwrap()]);
-    assert_eq!(cut.done().finish, FinishReason::StopSequence { text: stop });
+    assert_eq!(*cut.done().finish(), FinishReason::StopSequence { text: stop });
 }
 
 #[tokio::test]
@@ -141,9 +141,9 @@ async fn an_answer_ends_at_max_tokens_or_at_the_end_of_the_context() {
     let worker = start(config).await;
     let mut connection = connect(worker.address()).await;
     let most = run(&mut connection, request("1", prompt(10, 0), LOCAL)).await;
-    assert_eq!((most.done().finish.clone(), most.ids.len()), (FinishReason::MaxTokens, 64));
+    assert_eq!((most.done().finish().clone(), most.ids.len()), (FinishReason::MaxTokens, 64));
     let full = run(&mut connection, request("2", prompt(1000, 0), LOCAL)).await;
-    assert_eq!((full.done().finish.clone(), full.ids.len()), (FinishReason::ContextFull, 24));
+    assert_eq!((full.done().finish().clone(), full.ids.len()), (FinishReason::ContextFull, 24));
     let long = run(&mut connection, request("3", prompt(1024, 0), LOCAL)).await;
     assert_eq!(long.error().code, ErrorCode::TooLong);
 }
@@ -168,9 +168,9 @@ async fn a_full_queue_refuses_and_a_free_one_does_not() {
     first.send(Message::Stop).await.unwrap();
     let mut held = Answer { ids: vec![0], ..Answer::default() }; // the one token that came before
     finish_into(&mut first, &mut held).await;
-    assert_eq!(held.done().finish, FinishReason::Stopped);
-    assert_eq!(finish(&mut second).await.done().finish, FinishReason::MaxTokens);
-    assert_eq!(run(&mut third, request("4", prompt(10, 0), LOCAL)).await.done().finish, FinishReason::MaxTokens);
+    assert_eq!(*held.done().finish(), FinishReason::Stopped);
+    assert_eq!(*finish(&mut second).await.done().finish(), FinishReason::MaxTokens);
+    assert_eq!(*run(&mut third, request("4", prompt(10, 0), LOCAL)).await.done().finish(), FinishReason::MaxTokens);
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn sampled_answers_depend_on_the_seed_alone() {
     let mut texts = Vec::new();
     for (at, (seed, plan)) in [(1, LOCAL), (1, remote()), (2, LOCAL), (2, remote())].into_iter().enumerate() {
         let mut generate = request(&at.to_string(), prompt(100, 0), plan);
-        generate.sampling = Sampling { temperature: 1.0, top_p: 0.95, top_k: 0, seed };
+        generate.sampling = Sampling { temperature: 1.0, top_p: 0.95, seed, ..Sampling::GREEDY };
         texts.push(run(&mut connection, generate).await.text);
     }
     assert_eq!((&texts[0], &texts[2]), (&texts[1], &texts[3]));

@@ -127,7 +127,7 @@ async fn a_lagging_reader_does_not_hold_up_the_others() {
     lagging.send(long("lagging", 10, LOCAL)).await.unwrap();
     let mut brisk = connect(worker.address()).await;
     let answer = run(&mut brisk, request("brisk", prompt(10, 1), LOCAL)).await;
-    assert_eq!(answer.done().finish, FinishReason::MaxTokens);
+    assert_eq!(*answer.done().finish(), FinishReason::MaxTokens);
     assert_eq!(finish(&mut lagging).await.done().counts.output_tokens, 1000);
 }
 
@@ -146,7 +146,7 @@ async fn a_stopping_worker_lets_running_answers_end_and_then_cuts_them() {
         let stopping = tokio::spawn(worker.stop());
         let answer = finish(&mut running).await;
         if ends {
-            assert_eq!(answer.done().finish, FinishReason::EndOfTurn);
+            assert_eq!(*answer.done().finish(), FinishReason::EndOfTurn);
         } else {
             assert_eq!(answer.error().code, ErrorCode::ShuttingDown);
             assert_eq!(answer.error().counts.output_tokens as usize, answer.ids.len());

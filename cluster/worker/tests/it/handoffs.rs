@@ -253,7 +253,7 @@ async fn every_damage_to_a_hand_off_is_refused() {
         ("a commit without a chunk", |c| drop(c.chunks.pop())),
         ("a commit with a chunk too many", |c| c.chunks.push(c.chunks[0].clone())),
         ("a commit with another digest", |c| c.chunks[0].digest = "00".repeat(32)),
-        ("a first token outside the vocabulary", |c| c.first_token.id = u32::MAX),
+        ("a first token outside the vocabulary", |c| c.first_tokens[0].id = u32::MAX),
     ];
     for (what, edit) in edits {
         meddled(what, bad, on_commit(edit)).await;

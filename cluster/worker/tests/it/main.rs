@@ -8,4 +8,5 @@ mod cancelling;
 mod equality;
 mod handoffs;
 mod processes;
+mod sampling;
 mod support;

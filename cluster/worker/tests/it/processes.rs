@@ -123,7 +123,7 @@ async fn a_terminated_worker_finishes_its_answer_and_exits_cleanly() {
     connection.send(Message::Generate(Box::new(request("1", prompt(10, 0), LOCAL)))).await.unwrap();
     assert!(matches!(next(&mut connection).await, Message::Accepted(_)));
     worker.signal(rustix::process::Signal::TERM);
-    assert_eq!(finish(&mut connection).await.done().finish, FinishReason::EndOfTurn);
+    assert_eq!(*finish(&mut connection).await.done().finish(), FinishReason::EndOfTurn);
     let status = tokio::time::timeout(Duration::from_secs(10), worker.supervisor.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
 }

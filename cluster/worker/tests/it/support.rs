@@ -1,8 +1,8 @@
 //! A small cluster in this process, and a client that speaks to it as a gateway would.
 
 use cluster_protocol::{
-    ClusterSecret, Done, Generate, Hello, LocalReason, Message, PeerKind, PrefillPath, PrefillPlan, QueryReceipt,
-    Receipt, Role, Sampling, WorkerError,
+    ClusterSecret, Done, FinishReason, Generate, Hello, LocalReason, Message, PeerKind, PrefillPath, PrefillPlan,
+    QueryReceipt, Receipt, Role, Sampling, TokenLogprobs, WorkerError,
 };
 use cluster_worker::config::{Config, EngineChoice, Patience};
 use cluster_worker::connection::{Connection, ConnectionError};
@@ -79,6 +79,9 @@ pub(crate) fn request(id: &str, prompt: Vec<u32>, prefill: PrefillPlan) -> Gener
         tenant: "ten_1".into(),
         prompt,
         sampling: Sampling::GREEDY,
+        constraint: None,
+        logprobs: None,
+        choices: 1,
         stop: Vec::new(),
         max_tokens: 64,
         grant: 64,
@@ -89,10 +92,23 @@ pub(crate) fn request(id: &str, prompt: Vec<u32>, prefill: PrefillPlan) -> Gener
 /// All that came of one request.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
+    /// Of all choices, as it came.
     pub(crate) text: String,
+    /// The same.
     pub(crate) ids: Vec<u32>,
+    /// By choice.
+    pub(crate) choices: BTreeMap<u32, Choice>,
     pub(crate) done: Option<Done>,
     pub(crate) error: Option<WorkerError>,
+}
+
+/// All that came of one choice.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) text: String,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) logprobs: Vec<TokenLogprobs>,
+    pub(crate) finish: Option<FinishReason>,
 }
 
 impl Answer {
@@ -135,7 +151,13 @@ pub(crate) async fn finish_into(connection: &mut Connection, answer: &mut Answer
             Message::Accepted(_) | Message::Paused(_) => {}
             Message::Token(token) => {
                 answer.text.push_str(&token.text);
-                answer.ids.extend(token.ids);
+                answer.ids.extend(&token.ids);
+                let choice = answer.choices.entry(token.choice).or_default();
+                assert_eq!(choice.finish, None, "nothing comes of a choice that has ended");
+                choice.text.push_str(&token.text);
+                choice.ids.extend(token.ids);
+                choice.logprobs.extend(token.logprobs);
+                choice.finish = token.finish;
                 assert_eq!(token.counts.output_tokens as usize, answer.ids.len(), "counts are cumulative");
             }
             Message::Done(done) => {

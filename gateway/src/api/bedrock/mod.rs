@@ -8,6 +8,7 @@ mod tools;
 pub mod translate;
 pub mod wire;
 
+use crate::api::repeat::Repeat;
 use crate::api::{answer, json};
 use crate::app::App;
 use crate::auth;
@@ -91,11 +92,13 @@ async fn begin(
     request: Request,
     streamed: bool,
 ) -> Result<(Reader, Started)> {
+    let repeat = Repeat::of(&request);
     let (admission, body) = auth::admit(app, request, Permission::Infer).await?;
     let Path(model) = model.map_err(|_| Error::new(ErrorKind::ModelNotFound, translate::INVALID_MODEL))?;
     let wire: ConverseRequest = json::parse(&body)?;
     let request = translate::request(id, model, wire, streamed)?;
-    let mut reader = inference::start(app, admission, request);
+    // Nothing is numbered in AWS's framing: who repeats a call gets its answer from the start.
+    let mut reader = inference::start(app, admission, request, repeat.once(&body)?);
     let started = answer::begin(&mut reader).await?;
     Ok((reader, started))
 }

@@ -42,9 +42,11 @@ impl Encoder {
             Event::Started(_) => Bytes::new(),
             Event::Text { text, .. } => self.piece(Block::Text, Delta::Text(text)),
             Event::Reasoning { text, .. } => self.piece(Block::Reasoning, Delta::ReasoningContent { text }),
-            Event::Tool(ToolStep::Begin { id, name, .. }) => self.call(id, name),
-            Event::Tool(ToolStep::Arguments { json, .. }) => self.piece(Block::Call, Delta::ToolUse { input: json }),
-            Event::Tool(ToolStep::End { .. }) => self.close().into(),
+            Event::Tool { step: ToolStep::Begin { id, name, .. }, .. } => self.call(id, name),
+            Event::Tool { step: ToolStep::Arguments { json, .. }, .. } => {
+                self.piece(Block::Call, Delta::ToolUse { input: json })
+            }
+            Event::Tool { step: ToolStep::End { .. }, .. } => self.close().into(),
             Event::Finished(finished) => self.ending(&finished),
             Event::Failed(error) => exception(&error).into(),
         }
@@ -76,7 +78,7 @@ impl Encoder {
 
     fn ending(&mut self, finished: &Finished) -> Bytes {
         let mut frames = self.close();
-        frames.extend(event("messageStop", &MessageStop { stop_reason: stop_reason(&finished.reason) }));
+        frames.extend(event("messageStop", &MessageStop { stop_reason: stop_reason(finished.reason()) }));
         let metrics = Metrics { latency_ms: finished.latency_ms };
         frames.extend(event("metadata", &Metadata { usage: usage(&finished.usage), metrics }));
         frames.into()

@@ -19,14 +19,27 @@ fn translated(body: &Value) -> Result<inference::Request> {
 }
 
 fn text(text: &str) -> Event {
-    Event::Text { text: text.into(), counts: Counts { input_tokens: 9, output_tokens: 1 } }
+    Event::Text {
+        choice: 0,
+        text: text.into(),
+        logprobs: Vec::new(),
+        counts: Counts { input_tokens: 9, output_tokens: 1 },
+    }
 }
 
 fn finished(reason: Finish) -> Finished {
     let prefill = PrefillPath::Remote { prefill_id: "p1".into(), kv_bytes: 1, chunks: 1 };
     let path = WorkerPath { engine: "llama".into(), decode: "d1".into(), prefill };
     let usage = Usage { input_tokens: 7, cache_read_tokens: 2, output_tokens: 4, ..Usage::default() };
-    Finished { reason, usage, cost: None, latency_ms: 40, ttft_ms: 10, timings: Timings::default(), path }
+    Finished {
+        reasons: vec![reason],
+        usage,
+        cost: None,
+        latency_ms: 40,
+        ttft_ms: 10,
+        timings: Timings::default(),
+        path,
+    }
 }
 
 async fn streamed(events: Vec<Event>) -> Bytes {
@@ -142,21 +155,23 @@ fn a_tool_is_chosen_by_its_name() {
 /// Reasoning, text, a whole call, more text, and a call that was cut.
 fn with_calls() -> Vec<Event> {
     let counts = Counts { input_tokens: 9, output_tokens: 1 };
-    let begin =
-        |index, name: &str| Event::Tool(ToolStep::Begin { index, id: format!("call_0_{index}"), name: name.into() });
-    let json = |index, json: &str| Event::Tool(ToolStep::Arguments { index, json: json.into() });
+    let begin = |index, name: &str| Event::Tool {
+        choice: 0,
+        step: ToolStep::Begin { index, id: format!("call_0_{index}"), name: name.into() },
+    };
+    let json = |index, json: &str| Event::Tool { choice: 0, step: ToolStep::Arguments { index, json: json.into() } };
     vec![
-        Event::Reasoning { text: "Let me ".into(), counts },
-        Event::Reasoning { text: "see.".into(), counts },
+        Event::Reasoning { choice: 0, text: "Let me ".into(), counts },
+        Event::Reasoning { choice: 0, text: "see.".into(), counts },
         text("Looking."),
         begin(0, "get_weather"),
         json(0, "{\"city\": "),
         json(0, "\"Oslo\"}"),
-        Event::Tool(ToolStep::End { index: 0, complete: true }),
+        Event::Tool { choice: 0, step: ToolStep::End { index: 0, complete: true } },
         text("Also."),
         begin(1, "other"),
         json(1, "{\"a"),
-        Event::Tool(ToolStep::End { index: 1, complete: false }),
+        Event::Tool { choice: 0, step: ToolStep::End { index: 1, complete: false } },
     ]
 }
 

@@ -54,6 +54,8 @@ pub fn request(id: RequestId, model: String, wire: ConverseRequest, stream: bool
         tools,
         answer,
         sampling: sampling(&config, top_k)?,
+        logprobs: None,
+        choices: 1,
         max_tokens: max_tokens(config.max_tokens)?,
         stop: stop(config.stop_sequences.unwrap_or_default())?,
         stream,
@@ -184,7 +186,7 @@ fn sampling(config: &InferenceConfig, top_k: Option<u32>) -> Result<Sampling> {
         // 0 would be an empty nucleus; what callers mean by it is the most likely token.
         top_p: fraction("inferenceConfig.topP", config.top_p)?.map(|p| p.max(f32::MIN_POSITIVE)),
         top_k,
-        seed: None,
+        ..Sampling::default()
     })
 }
 
@@ -232,7 +234,7 @@ pub fn response(blocks: Vec<Block>, finished: &Finished) -> ConverseResponse {
     let message = OutputMessage { role: "assistant", content: blocks.into_iter().map(block).collect() };
     ConverseResponse {
         output: Output { message },
-        stop_reason: stop_reason(&finished.reason),
+        stop_reason: stop_reason(finished.reason()),
         usage: usage(&finished.usage),
         metrics: Metrics { latency_ms: finished.latency_ms },
     }

@@ -8,6 +8,7 @@ mod tools;
 pub mod translate;
 pub mod wire;
 
+use crate::api::repeat::Repeat;
 use crate::api::{answer, json};
 use crate::app::App;
 use crate::auth;
@@ -72,18 +73,24 @@ pub async fn chat_completions(
     request: Request,
 ) -> Result<Response, Failure> {
     let begun = Instant::now();
+    let repeat = Repeat::of(&request);
     let (admission, body) = auth::admit(&app, request, Permission::Infer).await?;
     let wire: ChatRequest = json::parse(&body)?;
     let include_usage = wire.wants_usage();
-    let request = translate::request(id.clone(), wire)?;
+    let request = translate::request(id, wire)?;
     let streamed = request.stream;
+    let (once, last_event) = (repeat.once(&body)?, repeat.last_event(streamed)?);
 
-    let mut reader = inference::start(&app, admission, request);
+    let numbered = once.is_some();
+    let mut reader = inference::start(&app, admission, request, once);
     let started = answer::begin(&mut reader).await?;
-    let reply = translate::Reply::new(&id, app.clock.now(), &started);
+    let reply = translate::Reply::new(&started);
 
     let mut response = if streamed {
         let mut encoder = stream::Encoder::new(reply, include_usage);
+        if numbered {
+            encoder.number_from(last_event);
+        }
         let opening = encoder.opening();
         let body = answer::stream(reader, opening, move |event| encoder.encode(event));
         (stream_headers(), body).into_response()

@@ -8,19 +8,33 @@ use crate::inference::{Event, ToolStep};
 use bytes::Bytes;
 use serde::Serialize;
 
-const DONE: &str = "data: [DONE]\n\n";
+const DONE: &str = "[DONE]";
 
 /// Encodes one answer.
 #[derive(Debug)]
 pub struct Encoder {
     reply: Reply,
     include_usage: bool,
+    numbers: Option<Numbers>,
+}
+
+/// Of an answer that can be resumed each event has its number, from 0.
+#[derive(Debug)]
+struct Numbers {
+    next: u64,
+    /// The caller has those before it.
+    first: u64,
 }
 
 impl Encoder {
     /// For one answer.
     pub fn new(reply: Reply, include_usage: bool) -> Encoder {
-        Encoder { reply, include_usage }
+        Encoder { reply, include_usage, numbers: None }
+    }
+
+    /// Numbers the events, and leaves out those up to `last`, which the caller has.
+    pub fn number_from(&mut self, last: Option<u64>) {
+        self.numbers = Some(Numbers { next: 0, first: last.map_or(0, |last| last.saturating_add(1)) });
     }
 
     /// What comes first.
@@ -39,29 +53,39 @@ impl Encoder {
             Event::Reasoning { text, .. } => {
                 self.data(self.reply.chunk(Delta { reasoning_content: Some(text), ..Delta::default() }, None)).into()
             }
-            Event::Tool(step) => match call(step) {
+            Event::Tool { step, .. } => match call(step) {
                 Some(call) => {
                     self.data(self.reply.chunk(Delta { tool_calls: Some([call]), ..Delta::default() }, None)).into()
                 }
                 None => Bytes::new(),
             },
             Event::Finished(finished) => {
-                let finish = finish_reason(&finished.reason);
+                let finish = finish_reason(finished.reason());
                 let mut frames = self.data(self.reply.chunk(Delta::default(), Some(finish)));
                 if self.include_usage {
-                    frames.push_str(&frame(&self.reply.usage_chunk(&finished)));
+                    let usage = json(&self.reply.usage_chunk(&finished));
+                    frames.push_str(&self.frame(&usage));
                 }
-                frames.push_str(DONE);
+                frames.push_str(&self.frame(DONE));
                 frames.into()
             }
-            Event::Failed(failure) => frame(&error::body(&failure)).into(),
+            // Not numbered: whoever resumes shall not miss what comes in its place.
+            Event::Failed(failure) => format!("data: {}\n\n", json(&error::body(&failure))).into(),
         }
     }
 
     /// When usage was asked for, every piece but the last says that it has none yet.
-    fn data(&self, mut chunk: ChatChunk) -> String {
+    fn data(&mut self, mut chunk: ChatChunk) -> String {
         chunk.usage = self.include_usage.then_some(None);
-        frame(&chunk)
+        self.frame(&json(&chunk))
+    }
+
+    /// Empty for what the caller has.
+    fn frame(&mut self, data: &str) -> String {
+        let Some(numbers) = &mut self.numbers else { return format!("data: {data}\n\n") };
+        let number = numbers.next;
+        numbers.next += 1;
+        if number < numbers.first { String::new() } else { format!("id: {number}\ndata: {data}\n\n") }
     }
 }
 
@@ -78,8 +102,7 @@ fn call(step: ToolStep) -> Option<CallDelta> {
     }
 }
 
-fn frame(value: &impl Serialize) -> String {
+fn json(value: &impl Serialize) -> String {
     // Plain structs with string keys: serialising them into memory can't fail, and an empty event is skipped by readers.
-    let json = serde_json::to_string(value).unwrap_or_default();
-    format!("data: {json}\n\n")
+    serde_json::to_string(value).unwrap_or_default()
 }

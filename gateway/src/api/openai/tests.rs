@@ -20,11 +20,25 @@ fn translated(body: &Value) -> crate::error::Result<inference::Request> {
 }
 
 fn started() -> Started {
-    Started { model: "demo.model".into(), stand_in: None, deprecation: None, engine: "sim".into(), input_tokens: 9 }
+    Started {
+        request_id: id(),
+        accepted_at: 1_795_435_200_000_000,
+        replayed: false,
+        model: "demo.model".into(),
+        stand_in: None,
+        deprecation: None,
+        engine: "sim".into(),
+        input_tokens: 9,
+    }
 }
 
 fn text(text: &str) -> Event {
-    Event::Text { text: text.into(), counts: Counts { input_tokens: 9, output_tokens: 1 } }
+    Event::Text {
+        choice: 0,
+        text: text.into(),
+        logprobs: Vec::new(),
+        counts: Counts { input_tokens: 9, output_tokens: 1 },
+    }
 }
 
 fn finished(reason: Finish) -> Finished {
@@ -34,11 +48,19 @@ fn finished(reason: Finish) -> Finished {
         prefill: PrefillPath::Local { reason: LocalReason::ShortPrompt },
     };
     let usage = Usage { input_tokens: 7, cache_read_tokens: 2, output_tokens: 4, ..Usage::default() };
-    Finished { reason, usage, cost: None, latency_ms: 40, ttft_ms: 10, timings: Timings::default(), path }
+    Finished {
+        reasons: vec![reason],
+        usage,
+        cost: None,
+        latency_ms: 40,
+        ttft_ms: 10,
+        timings: Timings::default(),
+        path,
+    }
 }
 
 fn reply() -> translate::Reply {
-    translate::Reply::new(&id(), 1_795_435_200_000_000, &started())
+    translate::Reply::new(&started())
 }
 
 /// The whole stream's bytes as text.
@@ -148,20 +170,22 @@ fn choices_of_tools_and_forms_of_answers_are_read() {
 /// Reasoning, text, a whole call and one that was cut.
 fn with_calls() -> Vec<Event> {
     let counts = Counts { input_tokens: 9, output_tokens: 1 };
-    let begin =
-        |index, name: &str| Event::Tool(ToolStep::Begin { index, id: format!("call_0_{index}"), name: name.into() });
-    let json = |index, json: &str| Event::Tool(ToolStep::Arguments { index, json: json.into() });
+    let begin = |index, name: &str| Event::Tool {
+        choice: 0,
+        step: ToolStep::Begin { index, id: format!("call_0_{index}"), name: name.into() },
+    };
+    let json = |index, json: &str| Event::Tool { choice: 0, step: ToolStep::Arguments { index, json: json.into() } };
     vec![
-        Event::Reasoning { text: "Let me ".into(), counts },
-        Event::Reasoning { text: "see.".into(), counts },
+        Event::Reasoning { choice: 0, text: "Let me ".into(), counts },
+        Event::Reasoning { choice: 0, text: "see.".into(), counts },
         text("Looking."),
         begin(0, "get_weather"),
         json(0, "{\"city\": "),
         json(0, "\"Oslo\"}"),
-        Event::Tool(ToolStep::End { index: 0, complete: true }),
+        Event::Tool { choice: 0, step: ToolStep::End { index: 0, complete: true } },
         begin(1, "other"),
         json(1, "{\"a"),
-        Event::Tool(ToolStep::End { index: 1, complete: false }),
+        Event::Tool { choice: 0, step: ToolStep::End { index: 1, complete: false } },
     ]
 }
 

@@ -7,7 +7,6 @@ use super::wire::{
 };
 use crate::api::answer::Block;
 use crate::api::json::TextOr;
-use crate::clock::Micros;
 use crate::error::{Error, Result};
 use crate::id::RequestId;
 use crate::inference;
@@ -38,8 +37,8 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
         temperature: within("temperature", wire.temperature, 0.0, 2.0)?,
         // 0 would be an empty nucleus; what callers mean by it is the most likely token.
         top_p: within("top_p", wire.top_p, 0.0, 1.0)?.map(|p| p.max(f32::MIN_POSITIVE)),
-        top_k: None,
         seed: wire.seed.map(i64::cast_unsigned),
+        ..Sampling::default()
     };
     Ok(Request {
         id,
@@ -49,6 +48,8 @@ pub fn request(id: RequestId, wire: ChatRequest) -> Result<Request> {
         tools,
         answer,
         sampling,
+        logprobs: None,
+        choices: 1,
         stop: stop(wire.stop)?,
         max_tokens: max_tokens(wire.max_completion_tokens, wire.max_tokens)?,
         stream,
@@ -211,11 +212,12 @@ pub struct Reply {
 
 impl Reply {
     /// For the answer that has just begun.
-    pub fn new(id: &RequestId, now: Micros, started: &Started) -> Reply {
+    pub fn new(started: &Started) -> Reply {
+        let id = &started.request_id;
         let bare = id.as_str().split_once('_').map_or(id.as_str(), |(_, bare)| bare);
         Reply {
             id: format!("chatcmpl-{bare}"),
-            created: now / 1_000_000,
+            created: started.accepted_at / 1_000_000,
             model: started.model.clone(),
             fingerprint: format!("caprock-{}", started.engine),
         }
@@ -242,7 +244,7 @@ impl Reply {
             tool_calls,
             refusal: None,
         };
-        let finish_reason = finish_reason(&finished.reason);
+        let finish_reason = finish_reason(finished.reason());
         ChatCompletion {
             id: self.id,
             object: "chat.completion",

@@ -5,7 +5,7 @@ use super::{Finding, causes};
 use crate::audit::{self, Anchor, Comparison};
 use crate::clock::{Clock, Micros};
 use crate::config::Config;
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, VersionsStatus};
 use crate::store::Store;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,8 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
         Ok(()) => {
             found.push(Finding::ok("schema", "current"));
             found.push(clock(&store).await);
-            found.push(credentials(&store, config).await);
+            found.extend(credentials(&store, config).await);
+            found.push(issuers(&store, config).await);
             found.push(anchor(&store, &config.gateway.state_dir).await);
         }
     }
@@ -100,16 +101,73 @@ fn skew(skew: Micros) -> Finding {
     }
 }
 
-async fn credentials(store: &Store, config: &Config) -> Finding {
+async fn credentials(store: &Store, config: &Config) -> Vec<Finding> {
     let Ok(secrets) = Secrets::load(&config.gateway.state_dir, &config.secrets) else {
-        return Finding::fail("credentials", "not looked at", "The secrets come first.");
+        return vec![Finding::fail("credentials", "not looked at", "The secrets come first.")];
     };
-    let [peppers, _] = secrets.status();
-    let loaded: Vec<i64> = peppers.versions.iter().map(|at| i64::from(at.version)).collect();
-    match store.credentials_by_pepper().await {
-        Ok(counts) => by_pepper(&counts, &loaded, secrets.pepper_version()),
+    let [peppers, master_keys] = secrets.status();
+    let loaded = |of: VersionsStatus| of.versions.iter().map(|at| i64::from(at.version)).collect::<Vec<i64>>();
+    let bearers = match store.credentials_by_pepper().await {
+        Ok(counts) => by_pepper(&counts, &loaded(peppers), secrets.pepper_version()),
         Err(error) => Finding::fail("credentials", causes(error), "See the database's log."),
+    };
+    let access_keys = match store.access_keys_by_seal().await {
+        Ok(counts) => by_master_key(&counts, &loaded(master_keys), secrets.master_key_version().into()),
+        Err(error) => Finding::fail("access_keys", causes(error), "See the database's log."),
+    };
+    vec![bearers, access_keys]
+}
+
+/// Secrets that SigV4 signatures are checked with.
+fn by_master_key(counts: &[(String, i64)], loaded: &[i64], current: i64) -> Finding {
+    let version = |seal: &str| seal.strip_prefix('v')?.trim_end_matches('.').parse::<i64>().ok();
+    let of = |which: &dyn Fn(Option<i64>) -> bool| -> i64 {
+        counts.iter().filter(|(seal, _)| which(version(seal))).map(|(_, count)| count).sum()
+    };
+    let is_loaded = |version: Option<i64>| version.is_some_and(|version| loaded.contains(&version));
+    let (all, refused) = (of(&|_| true), of(&|version| !is_loaded(version)));
+    let older = of(&|version| is_loaded(version) && version < Some(current));
+    if refused > 0 {
+        return Finding::fail(
+            "access_keys",
+            format!("{refused} of {all} are sealed with a master key that is not there"),
+            "Bring that master key back: without it they are refused. If it is lost, revoke them and make new ones.",
+        );
     }
+    if older > 0 {
+        return Finding::warn(
+            "access_keys",
+            format!("{older} of {all} are sealed with a master key older than version {current}"),
+            "Keep the older master key until they are sealed anew: `caprock secrets rotate` says how.",
+        );
+    }
+    Finding::ok("access_keys", format!("{all} not revoked, all sealed with master key version {current}"))
+}
+
+async fn issuers(store: &Store, config: &Config) -> Finding {
+    let trusted: Vec<&str> = config.jwt_issuer.iter().map(|issuer| issuer.issuer.as_str()).collect();
+    match store.service_accounts_by_issuer().await {
+        Ok(counts) => by_issuer(&counts, &trusted),
+        Err(error) => Finding::fail("federated", causes(error), "See the database's log."),
+    }
+}
+
+/// Service accounts that are somebody's at an issuer of JWTs.
+fn by_issuer(counts: &[(String, i64)], trusted: &[&str]) -> Finding {
+    let unknown: Vec<&(String, i64)> =
+        counts.iter().filter(|(issuer, _)| !trusted.contains(&issuer.as_str())).collect();
+    let (all, refused) =
+        (counts.iter().map(|(_, count)| count).sum::<i64>(), unknown.iter().map(|(_, count)| count).sum::<i64>());
+    if refused == 0 {
+        return Finding::ok("federated", format!("{all} service accounts, all of issuers that are trusted"));
+    }
+    let names: Vec<&str> = unknown.iter().take(5).map(|(issuer, _)| issuer.as_str()).collect();
+    let more = if unknown.len() > names.len() { ", …" } else { "" };
+    Finding::warn(
+        "federated",
+        format!("{refused} of {all} service accounts are of issuers that are not trusted: {}{more}", names.join(", ")),
+        "Their tokens are refused. Name the issuer in a [[jwt_issuer]], or delete the accounts.",
+    )
 }
 
 fn by_pepper(counts: &[(i64, i64)], loaded: &[i64], current: i64) -> Finding {
@@ -187,6 +245,40 @@ mod tests {
         let lost = by_pepper(&[(1, 3), (2, 5)], &[2], 2);
         assert_eq!((lost.status, lost.detail.ends_with("version 1")), (Status::Fail, true));
         assert_eq!(by_pepper(&[], &[1], 1).status, Status::Ok);
+    }
+
+    #[test]
+    fn access_keys_of_a_lost_master_key_fail_and_of_an_older_one_are_worth_a_look() {
+        let counts = |seals: &[(&str, i64)]| seals.iter().map(|(seal, count)| ((*seal).to_owned(), *count)).collect();
+        let judged = |seals: &[(&str, i64)], loaded: &[i64], current| {
+            let counts: Vec<_> = counts(seals);
+            let found = by_master_key(&counts, loaded, current);
+            (found.status, found.detail)
+        };
+        let (ok, warn, fail) = (Status::Ok, Status::Warn, Status::Fail);
+        assert_eq!(judged(&[], &[1], 1).0, ok);
+        assert_eq!(
+            judged(&[("v2.", 5)], &[1, 2], 2),
+            (ok, "5 not revoked, all sealed with master key version 2".into())
+        );
+        assert_eq!(
+            judged(&[("v1.", 3), ("v12", 5)], &[1, 12], 12),
+            (warn, "3 of 8 are sealed with a master key older than version 12".into())
+        );
+        assert_eq!(judged(&[("v12", 5)], &[1, 12], 1).0, ok, "a newer one while the old one is pinned");
+        let lost = "3 of 8 are sealed with a master key that is not there".to_owned();
+        assert_eq!(judged(&[("v1.", 3), ("v2.", 5)], &[2], 2), (fail, lost.clone()));
+        assert_eq!(judged(&[("xyz", 3), ("v2.", 5)], &[2], 2), (fail, lost));
+    }
+
+    #[test]
+    fn service_accounts_of_an_issuer_that_is_not_trusted_are_worth_a_look() {
+        let counts = [("https://a.example".to_owned(), 2), ("https://b.example".to_owned(), 3)];
+        assert_eq!(by_issuer(&[], &[]).status, Status::Ok);
+        assert_eq!(by_issuer(&counts, &["https://b.example", "https://a.example"]).status, Status::Ok);
+        let found = by_issuer(&counts, &["https://b.example", "https://a.example/"]);
+        assert_eq!(found.status, Status::Warn);
+        assert!(found.detail.starts_with("2 of 5") && found.detail.ends_with(": https://a.example"), "{found:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ async fn a_complete_answer_is_settled_before_its_end_is_told() {
     let id = request.id.clone();
     let (text, end) = read(&mut gateway.start(request)).await;
     let Event::Finished(finished) = end else { panic!("{end:?}") };
-    assert_eq!((text.as_str(), &finished.reason), ("hello", &Finish::EndOfTurn));
+    assert_eq!((text.as_str(), finished.reason()), ("hello", &Finish::EndOfTurn));
     assert_eq!(finished.usage, Usage::from(counts(2)));
 
     let record = gateway.record(&id).await;

@@ -132,6 +132,7 @@ async fn an_exact_count_outlives_a_long_failure_of_the_store() {
         usage: counts(2).into(),
         detail: billing::Detail::default(),
         ended_at: 2,
+        keep: None,
     };
     let running = gateway.app.inference.running(&id);
     gateway.sql("ALTER TABLE ledger_entries RENAME TO elsewhere").await;
@@ -159,6 +160,7 @@ async fn a_settlement_that_never_succeeds_does_not_hold_up_the_end() {
         usage: counts(2).into(),
         detail: billing::Detail::default(),
         ended_at: 2,
+        keep: None,
     };
     let running = gateway.app.inference.running(&id);
     gateway.sql("ALTER TABLE ledger_entries RENAME TO elsewhere").await;

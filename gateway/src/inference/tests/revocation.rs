@@ -40,7 +40,7 @@ async fn a_credential_that_ends_between_admission_and_start_reaches_no_worker() 
     assert_eq!(revoke(&gateway.app, &gateway.caller.key), 0, "nothing runs yet that could be ended");
     let request = request();
     let id = request.id.clone();
-    let (_, end) = read(&mut start(&gateway.app, admission, request)).await;
+    let (_, end) = read(&mut start(&gateway.app, admission, request, None)).await;
     assert!(is_revoked(&end), "{end:?}");
     gateway.settled().await;
     assert_eq!(billing::request_record(&gateway.app.store, &id).await.unwrap_err().kind, ErrorKind::NotFound);
@@ -62,6 +62,6 @@ async fn the_end_of_another_credential_only_makes_a_starting_request_look_again(
     let admission = Admission::of(&gateway.app, gateway.caller.clone());
     revoke(&gateway.app, &crate::id::KeyId::new());
     gateway.worker.script([accepted(), token("a", 1), done(FinishReason::EndOfTurn, 1)]);
-    let (_, end) = read(&mut start(&gateway.app, admission, request())).await;
+    let (_, end) = read(&mut start(&gateway.app, admission, request(), None)).await;
     assert!(matches!(end, Event::Finished(_)), "{end:?}");
 }

@@ -1,39 +1,10 @@
-//! How a worker must constrain an answer, in llguidance's terms but without its types.
+//! What workers must make an answer fit.
 
-use super::{Format, deepseek, harmony, hermes, llama3, mistral};
-use crate::inference::{AnswerForm, Json, ToolChoice, Tools};
-use cluster_protocol::{TokenKind, TokenizerCard};
+use super::{Format, deepseek, harmony, hermes, llama3, mistral, schema};
+use crate::inference::{AnswerForm, Tool, ToolChoice, Tools};
+use cluster_protocol::{Constraint, Grammar, TokenKind, TokenizerCard, Trigger, limits};
 use std::collections::HashMap;
 use std::fmt::Write;
-
-/// What of an answer the worker must make fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Constraint {
-    /// What it must fit.
-    pub grammar: Grammar,
-    /// From where on; `None` from the first token to the last.
-    pub trigger: Option<Trigger>,
-}
-
-/// What a text must fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Grammar {
-    /// A JSON schema.
-    JsonSchema(String),
-    /// A regular expression, matched as a whole.
-    Regex(String),
-    /// llguidance's dialect of Lark. Tokens of the vocabulary are named by id, `<[128010]>`.
-    Lark(String),
-}
-
-/// Where a constraint begins: behind the first of these that the answer has. The constraint ends with the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Trigger {
-    /// Tokens, each by itself.
-    pub tokens: Vec<u32>,
-    /// Texts, looked for in the answer as it is shown: with the special tokens that [`crate::prompt::Output::shown`] lists.
-    pub texts: Vec<String>,
-}
 
 /// The vocabulary's special tokens by their text.
 #[derive(Debug, Default)]
@@ -62,7 +33,8 @@ pub(crate) fn constraint(format: Format, tools: &Tools, form: &AnswerForm, token
     match (&tools.choice, form) {
         (ToolChoice::Required | ToolChoice::Named(_), _) => from_start(forced(format, tools, tokens)),
         (ToolChoice::Auto, AnswerForm::Text) => {
-            let trigger = Some(trigger(format, tokens)).filter(|trigger| !trigger.is_empty())?;
+            let trigger = Some(trigger(format, tokens))
+                .filter(|trigger| !(trigger.tokens.is_empty() && trigger.texts.is_empty()))?;
             Some(Constraint { grammar: behind_trigger(format, tools, tokens), trigger: Some(trigger) })
         }
         // A call or an answer of that form: decided by the first token.
@@ -76,15 +48,18 @@ pub(crate) fn answer_constraint(form: &AnswerForm, harmony: bool, tokens: &Token
     let grammar = match form {
         AnswerForm::Text => return None,
         _ if harmony => harmony::answer_grammar(tokens, |lark| lark.answer(form)),
-        AnswerForm::Json => Grammar::JsonSchema(ANY_OBJECT.into()),
-        AnswerForm::JsonSchema(schema) => Grammar::JsonSchema(schema.as_str().into()),
-        AnswerForm::Regex(regex) => Grammar::Regex(regex.clone()),
+        AnswerForm::Json => Grammar::JsonSchema { schema: ANY_OBJECT.into() },
+        AnswerForm::JsonSchema(schema) => Grammar::JsonSchema { schema: schema.as_str().into() },
+        AnswerForm::Regex(regex) => Grammar::Regex { pattern: regex.clone() },
     };
     Some(Constraint { grammar, trigger: None })
 }
 
 /// Most calls of a constrained answer behind its first.
 const MORE_CALLS: usize = 15;
+
+/// Most bytes of all schemas in a grammar; the rest is for names, markers and rules.
+const MAX_SCHEMA_BYTES: usize = limits::MAX_GRAMMAR_BYTES / 2;
 
 const ANY_OBJECT: &str = r#"{"type":"object"}"#;
 
@@ -114,42 +89,45 @@ fn behind_trigger(format: Format, tools: &Tools, tokens: &Tokens) -> Grammar {
 
 /// The forced calls, or the answer.
 fn either(format: Format, tools: &Tools, form: &AnswerForm, tokens: &Tokens) -> Grammar {
-    let Grammar::Lark(calls) = forced(format, tools, tokens) else { return Grammar::Regex(String::new()) };
-    let answer = match answer_constraint(form, format == Format::Harmony, tokens).map(|constraint| constraint.grammar) {
-        Some(Grammar::Lark(lark)) => lark.replacen("start:", "answer:", 1),
+    let calls = match forced(format, tools, tokens) {
+        Grammar::Lark { grammar } => grammar,
+        other @ (Grammar::JsonSchema { .. } | Grammar::Regex { .. }) => return other,
+    };
+    let answer = match format {
+        Format::Harmony => harmony::answer_grammar(tokens, |lark| lark.answer(form)),
         _ => {
             let mut lark = Lark::new(tokens);
             let answer = lark.answer(form);
-            let Grammar::Lark(lark) = lark.start(&answer) else { return Grammar::Regex(String::new()) };
-            lark.replacen("start:", "answer:", 1)
+            lark.start(&answer)
         }
     };
+    let Grammar::Lark { grammar: answer } = answer else { return answer };
     // Both may define the same terminal, with the same meaning.
-    let rules = answer.lines().filter(|line| line.starts_with("answer") || !calls.contains(*line));
+    let answer = answer.replacen("start:", "answer:", 1);
+    let rules = answer.lines().filter(|line| line.starts_with("answer:") || !calls.lines().any(|rule| rule == *line));
     let answer: String = rules.map(|line| format!("{line}\n")).collect();
-    Grammar::Lark(format!("start: calls | answer\n{}{answer}", calls.replacen("start:", "calls:", 1)))
+    Grammar::Lark { grammar: format!("start: calls | answer\n{}{answer}", calls.replacen("start:", "calls:", 1)) }
 }
 
 fn trigger(format: Format, tokens: &Tokens) -> Trigger {
     let marker = |text: &str| match tokens.id(text) {
-        Some(id) => Trigger { tokens: vec![id], texts: vec![] },
-        None => Trigger { tokens: vec![], texts: vec![text.to_owned()] },
+        Some(id) => once(vec![id], vec![]),
+        None => once(vec![], vec![text.to_owned()]),
     };
     match format {
         Format::Hermes => marker(hermes::BEGIN),
         // A brace begins a call only at the answer's beginning, and even there it may be the answer: that is left to the
         // model.
-        Format::Llama3 => Trigger { tokens: tokens.id(llama3::PYTHON_TAG).into_iter().collect(), texts: vec![] },
+        Format::Llama3 => once(tokens.id(llama3::PYTHON_TAG).into_iter().collect(), vec![]),
         Format::Mistral | Format::MistralArgs => marker(mistral::TOOL_CALLS),
-        Format::Harmony => Trigger { tokens: vec![], texts: harmony::TRIGGERS.map(String::from).to_vec() },
+        Format::Harmony => once(vec![], vec![harmony::TRIGGER.to_owned()]),
         Format::DeepSeekV3 | Format::DeepSeekV31 => marker(deepseek::CALLS_BEGIN),
     }
 }
 
-impl Trigger {
-    fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.texts.is_empty()
-    }
+/// Behind the calls nothing follows.
+fn once(tokens: Vec<u32>, texts: Vec<String>) -> Trigger {
+    Trigger { texts, tokens, once: true }
 }
 
 /// Writes a Lark grammar.
@@ -178,7 +156,7 @@ impl<'a> Lark<'a> {
     }
 
     pub(super) fn start(self, body: &str) -> Grammar {
-        Grammar::Lark(format!("start: {body}\n{}", self.rules))
+        Grammar::Lark { grammar: format!("start: {body}\n{}", self.rules) }
     }
 
     /// `{"name": …, <arguments>: {…}}` of any tool that may be called. The schema stays a root, for its references' sake.
@@ -192,10 +170,10 @@ impl<'a> Lark<'a> {
     /// What `call` makes of each tool's name and the rule of its arguments.
     pub(super) fn named(&mut self, tools: &Tools, call: impl Fn(&str, &str) -> String) -> String {
         let mut count = 0;
-        for (at, (name, schema)) in callable(tools).enumerate() {
-            let arguments = format!("arguments_{at}");
-            self.rule(&arguments, &format!("%json {}", schema.as_str()));
-            self.rule(&format!("call_{at}"), &call(name, &arguments));
+        for (tool, schema) in callable(tools) {
+            let arguments = format!("arguments_{count}");
+            self.rule(&arguments, &format!("%json {schema}"));
+            self.rule(&format!("call_{count}"), &call(&tool.name, &arguments));
             count += 1;
         }
         self.choice(count)
@@ -215,8 +193,8 @@ impl<'a> Lark<'a> {
     pub(super) fn answer(&mut self, form: &AnswerForm) -> String {
         match form {
             AnswerForm::Text => self.rule("text", "/(.|\\n)*/"),
-            AnswerForm::Json => self.rule("text", &format!("%json {ANY_OBJECT}")),
-            AnswerForm::JsonSchema(schema) => self.rule("text", &format!("%json {}", schema.as_str())),
+            AnswerForm::Json => self.rule("text", &format!("%json {}", schema::any_object())),
+            AnswerForm::JsonSchema(schema) => self.rule("text", &format!("%json {}", schema::of_form(schema.as_str()))),
             AnswerForm::Regex(regex) => self.rule("text", &lark_regex(regex)),
         }
         "text".into()
@@ -229,14 +207,25 @@ impl<'a> Lark<'a> {
     }
 }
 
-/// Names, and schemas of arguments, of the tools that this answer may call.
-fn callable(tools: &Tools) -> impl Iterator<Item = (&str, &Json)> {
+/// The tools that this answer may call, with the schemas of their arguments. Where those are too much for a grammar
+/// together, tools that are not strict take any object, from the last one on.
+fn callable(tools: &Tools) -> Vec<(&Tool, String)> {
     let chosen = |name: &str| match &tools.choice {
         ToolChoice::Named(only) => only == name,
         ToolChoice::Auto | ToolChoice::None | ToolChoice::Required => true,
     };
-    let tools = tools.callable().iter().filter(move |tool| chosen(&tool.name));
-    tools.map(|tool| (tool.name.as_str(), &tool.parameters))
+    let tools = tools.callable().iter().filter(|tool| chosen(&tool.name));
+    let mut callable: Vec<(&Tool, String)> = tools.map(|tool| (tool, schema::of_arguments(tool))).collect();
+    let mut bytes: usize = callable.iter().map(|(_, schema)| schema.len()).sum();
+    for (_, schema) in callable.iter_mut().rev().filter(|(tool, _)| !tool.strict) {
+        if bytes <= MAX_SCHEMA_BYTES {
+            break;
+        }
+        bytes -= schema.len();
+        *schema = schema::any_object();
+        bytes += schema.len();
+    }
+    callable
 }
 
 /// Between slashes, those inside escaped.

@@ -2,9 +2,10 @@
 //! Either is read from any DeepSeek.
 
 use super::call::{Arguments, Part};
-use super::constraint::{Grammar, Lark, Tokens};
+use super::constraint::{Lark, Tokens};
 use super::input::{Input, Next, Progress, Steps};
 use crate::inference::{Tools, tools::MAX_NAME_CHARS};
+use cluster_protocol::Grammar;
 
 pub(super) const CALLS_BEGIN: &str = "<｜tool▁calls▁begin｜>";
 pub(super) const CALL_BEGIN: &str = "<｜tool▁call▁begin｜>";

@@ -9,9 +9,10 @@
 //! `<|call|>` and `<|return|>` end the answer, so they may be missing.
 
 use super::call::{Arguments, Part};
-use super::constraint::{Grammar, Lark, Tokens};
+use super::constraint::{Lark, Tokens};
 use super::input::{Found, Input, Steps};
 use crate::inference::Tools;
+use cluster_protocol::Grammar;
 
 const START: &str = "<|start|>";
 const CHANNEL: &str = "<|channel|>";
@@ -29,8 +30,9 @@ const FUNCTIONS: &str = "functions.";
 /// Longest head of a message.
 const MAX_HEAD_BYTES: usize = 256;
 
-/// What triggers the constraint of a call that the model may make: its head up to the tool's name.
-pub(super) const TRIGGERS: [&str; 2] = ["<|channel|>commentary to=functions.", "<|start|>assistant to=functions."];
+/// What triggers the constraint of a call that the model may make: its head up to the tool's name. To a constraint the
+/// tokens around it have no text.
+pub(super) const TRIGGER: &str = " to=functions.";
 
 /// Reads a whole answer.
 #[derive(Debug, Default)]

@@ -1,9 +1,10 @@
 //! `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, one after the other: Hermes, Qwen, and the fallback.
 
 use super::call::{CallObject, Part};
-use super::constraint::{Grammar, Lark, Tokens};
+use super::constraint::{Lark, Tokens};
 use super::input::{Input, Next, Progress, Steps};
 use crate::inference::Tools;
+use cluster_protocol::Grammar;
 
 pub(super) const BEGIN: &str = "<tool_call>";
 pub(super) const END: &str = "</tool_call>";

@@ -1,9 +1,10 @@
 //! `{"name": …, "parameters": {…}}` as the whole answer, perhaps behind `<|python_tag|>`; several are parted by `;`.
 
 use super::call::{CallObject, Part};
-use super::constraint::{Grammar, Lark, Tokens};
+use super::constraint::{Lark, Tokens};
 use super::input::{Input, Next, Progress, Steps};
 use crate::inference::Tools;
+use cluster_protocol::Grammar;
 
 pub(super) const PYTHON_TAG: &str = "<|python_tag|>";
 

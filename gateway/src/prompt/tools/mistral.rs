@@ -2,9 +2,10 @@
 //! Mistral.
 
 use super::call::{Arguments, CallObject, Part};
-use super::constraint::{Grammar, Lark, Tokens};
+use super::constraint::{Lark, Tokens};
 use super::input::{Input, Next, Progress, Steps};
 use crate::inference::{Tools, tools::MAX_NAME_CHARS};
+use cluster_protocol::Grammar;
 
 pub(super) const TOOL_CALLS: &str = "[TOOL_CALLS]";
 pub(super) const ARGS: &str = "[ARGS]";

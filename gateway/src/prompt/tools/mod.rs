@@ -24,9 +24,9 @@ mod llama3;
 mod mistral;
 pub(super) mod native;
 mod scan;
+mod schema;
 pub(super) mod support;
 
-pub use constraint::{Constraint, Grammar, Trigger};
 pub(super) use constraint::{Tokens, answer_constraint, constraint};
 pub(super) use input::{Input, Progress, Steps};
 pub(super) use support::Support;

@@ -4,8 +4,9 @@ use super::*;
 use crate::inference::{
     AnswerForm, Content, Json, Message, Request, Role, Tool, ToolCall, ToolChoice, ToolResult, Tools,
 };
-use crate::prompt::{Grammar, ModelText, Rendered, tests};
-use cluster_protocol::{ModelCard, TokenKind};
+use crate::prompt::Step;
+use crate::prompt::{ModelText, Rendered, tests};
+use cluster_protocol::{Grammar, ModelCard, TokenKind};
 
 const QWEN: &str = "{%- if tools %}<|im_start|>system\n<tools>{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}\n</tools> call \
     with <tool_call></tool_call><|im_end|>\n{% endif %}{% for m in messages %}{% if m.role == 'tool' %}<|im_start|>user\n\
@@ -210,7 +211,7 @@ fn what_workers_must_constrain_is_said_for_each_format_and_choice() {
             match output.constraint {
                 None => said += ": none\n",
                 Some(constraint) => {
-                    let Grammar::Lark(lark) = constraint.grammar else { panic!("{name}") };
+                    let Grammar::Lark { grammar: lark } = constraint.grammar else { panic!("{name}") };
                     said += &format!(", {:?}\n{lark}", constraint.trigger);
                 }
             }
@@ -231,13 +232,17 @@ fn an_answers_form_constrains_it_from_its_first_token() {
             constraint.grammar
         };
         if format == Some(Format::Harmony) {
-            let Grammar::Lark(lark) = form(AnswerForm::JsonSchema(schema.clone())) else { panic!() };
+            let Grammar::Lark { grammar: lark } = form(AnswerForm::JsonSchema(schema.clone())) else { panic!() };
             assert!(lark.contains("\"final\"") && lark.contains("%json"), "{lark}");
             continue;
         }
-        assert_eq!(form(AnswerForm::JsonSchema(schema.clone())), Grammar::JsonSchema(schema.as_str().into()), "{name}");
-        assert_eq!(form(AnswerForm::Json), Grammar::JsonSchema(r#"{"type":"object"}"#.into()));
-        assert_eq!(form(AnswerForm::Regex("a/b".into())), Grammar::Regex("a/b".into()));
+        assert_eq!(
+            form(AnswerForm::JsonSchema(schema.clone())),
+            Grammar::JsonSchema { schema: schema.as_str().into() },
+            "{name}"
+        );
+        assert_eq!(form(AnswerForm::Json), Grammar::JsonSchema { schema: r#"{"type":"object"}"#.into() });
+        assert_eq!(form(AnswerForm::Regex("a/b".into())), Grammar::Regex { pattern: "a/b".into() });
     }
 }
 
@@ -276,4 +281,93 @@ fn formats_are_told_apart_by_template_and_vocabulary() {
         assert_eq!(Format::detect(template, &bare), format, "{template}");
     }
     assert_eq!(Format::detect(HARMONY, &card(HARMONY, &harmony::MARKERS).tokenizer), Some(Format::Harmony));
+}
+
+/// What each model may say, and must be let say; `rest` behind the trigger, where there is one.
+#[test]
+fn what_a_model_is_made_to_say_is_what_its_reader_reads() {
+    let said = [
+        (
+            "qwen",
+            "<tool_call>",
+            "\n{\"name\": \"f\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>\n<tool_call>\n{\"name\": \
+          \"f\", \"arguments\": {\"city\": \"Rome\", \"at\": 7}}\n</tool_call>",
+        ),
+        (
+            "llama",
+            "",
+            "{\"name\": \"f\", \"parameters\": {\"city\": \"Oslo\"}}; {\"name\": \"f\", \"parameters\": {\"city\": \"Rome\"}}",
+        ),
+        (
+            "mistral",
+            "[TOOL_CALLS]",
+            "[{\"name\": \"f\", \"arguments\": {\"city\": \"Oslo\"}}, {\"name\": \"f\", \"arguments\": \
+          {\"city\": \"Rome\"}}]",
+        ),
+        ("harmony", "<|channel|>commentary to=functions.", "f <|constrain|>json<|message|>{\"city\": \"Oslo\"}"),
+        (
+            "deepseek",
+            "<｜tool▁calls▁begin｜>",
+            "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"city\": \
+          \"Oslo\"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        ),
+        ("stern", "<tool_call>", "{\"name\": \"f\", \"arguments\": {\"city\": \"Oslo\"}}</tool_call>"),
+    ];
+    for (name, begin, rest) in said {
+        let (_, mut card, _) = models().into_iter().find(|(model, ..)| *model == name).unwrap();
+        card.tokenizer.end_of_generation = vec![2];
+        let text = ModelText::from_card(&card).unwrap();
+        let vocabulary = std::sync::Arc::new(cluster_constraint::Vocabulary::new(&card).unwrap());
+        for choice in [ToolChoice::Auto, ToolChoice::Required] {
+            let tools = Tools { list: vec![tool("f", "")], choice: choice.clone(), one_call: false };
+            let request = Request { tools, ..tests::request(&[(Role::User, &["hi"])]) };
+            let output = text.render(&request).unwrap().output;
+            let constraint = output.constraint.unwrap();
+            let compiled = cluster_constraint::Compiled::new(&vocabulary, &constraint);
+            let compiled = compiled.unwrap_or_else(|error| panic!("{name}: {error}\n{:?}", constraint.grammar));
+            let begin = match (name, &choice) {
+                ("llama", ToolChoice::Auto) => "<|python_tag|>",
+                _ => begin,
+            };
+            let ids = |answer: &str| text.encode(&text.guard.split(answer, '\u{FDD0}')).unwrap();
+            let accepts = |answer: &str| {
+                let mut session = cluster_constraint::Session::new(&compiled);
+                let all = ids(answer).into_iter().all(|id| session.allows(id).unwrap() && session.accept(id).is_ok());
+                all && (session.allows(2).unwrap_or(false) || session.mask().is_ok_and(|_| true))
+            };
+            let answer = format!("{begin}{rest}");
+            assert!(accepts(&answer), "{name} {choice:?}: {answer}");
+            for wrong in ["\"f\"", "f <", "f\n"] {
+                let other = answer.replace(wrong, &wrong.replace('f', "g"));
+                assert!(other == answer || !accepts(&other), "{name} {choice:?}: {other}");
+            }
+            assert!(!accepts(&answer.replace("\"Oslo\"", "1")), "{name}: of another type");
+            let reading = output.reading.unwrap();
+            let mut reader = crate::prompt::AnswerReader::new(&reading, "c".into());
+            let thought = if reading.opened { "</think>\n\n" } else { "" };
+            let mut steps = reader.push(&format!("{thought}{answer}"));
+            steps.extend(reader.finish());
+            let begun = |step: &Step| matches!(step, Step::Tool(crate::inference::ToolStep::Begin { .. }));
+            assert_eq!(steps.iter().filter(|step| begun(step)).count(), answer.matches("city").count(), "{name}");
+            assert!(!steps.iter().any(|step| matches!(step, Step::Text(_))), "{name}: {steps:?}");
+        }
+    }
+}
+
+#[test]
+fn a_call_or_an_answer_of_a_form_are_one_constraint() {
+    for (name, mut card, _) in models() {
+        card.tokenizer.end_of_generation = vec![2];
+        let text = ModelText::from_card(&card).unwrap();
+        let vocabulary = std::sync::Arc::new(cluster_constraint::Vocabulary::new(&card).unwrap());
+        let schema =
+            Json::parse(r#"{"type":"object","properties":{"b":{"type":"integer"}},"required":["b"]}"#).unwrap();
+        for answer in [AnswerForm::Json, AnswerForm::JsonSchema(schema), AnswerForm::Regex("a/b|c".into())] {
+            let tools = Tools { list: vec![tool("f", "")], ..Tools::default() };
+            let request = Request { tools, answer, ..tests::request(&[(Role::User, &["hi"])]) };
+            let constraint = text.render(&request).unwrap().output.constraint.unwrap();
+            let compiled = cluster_constraint::Compiled::new(&vocabulary, &constraint);
+            assert!(compiled.is_ok(), "{name}: {:?}\n{:?}", compiled.err(), constraint.grammar);
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::store::testing::{Fixture, alter_service_account, on_both_engines, pri
 use crate::store::*;
 use crate::tenants::Role;
 
-const SCOPE: &str = r#"{"operations":["inference"]}"#;
+pub(super) const SCOPE: &str = r#"{"operations":["inference"]}"#;
 const LIMITS: Limits = Limits { requests_per_minute: Some(1), tokens_per_minute: None, concurrent_requests: Some(3) };
 
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +82,7 @@ impl Kind {
     }
 
     /// `false` when there is none to be changed.
-    async fn change(
+    pub(super) async fn change(
         self,
         store: &Store,
         (tenant, id): (&TenantId, &KeyId),

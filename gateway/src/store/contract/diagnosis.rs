@@ -1,6 +1,6 @@
 //! What is asked about the database itself.
 
-use crate::store::testing::{Fixture, execute, on_both_engines};
+use crate::store::testing::{Fixture, execute, on_both_engines, principal};
 
 #[tokio::test]
 async fn the_place_is_named_and_a_server_has_a_clock() {
@@ -34,6 +34,44 @@ async fn credentials_are_counted_by_pepper_without_those_that_are_revoked() {
             execute(&store, token(id, pepper, revoked)).await;
         }
         assert_eq!(store.credentials_by_pepper().await.unwrap(), [(1, 1), (2, 2)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn access_keys_are_counted_by_seal_and_service_accounts_by_issuer_without_what_has_ended() {
+    on_both_engines(|Fixture { store, .. }| async move {
+        let who = principal(&store, "acme").await;
+        let (tenant, project) = (&who.tenant, &who.project);
+        for (id, seal, revoked) in
+            [("key_1", "v1.a", "NULL"), ("key_2", "v12.a", "NULL"), ("key_3", "v1.b", "NULL"), ("key_4", "v1.c", "5")]
+        {
+            execute(
+                &store,
+                format!(
+                    "INSERT INTO access_keys (id, tenant_id, project_id, name, sealed_secret, created_at, revoked_at)
+                 VALUES ('{id}', '{tenant}', '{project}', 'n', '{seal}', 1, {revoked})"
+                ),
+            )
+            .await;
+        }
+        assert_eq!(store.access_keys_by_seal().await.unwrap(), [("v1.".to_owned(), 2), ("v12".to_owned(), 1)]);
+        for (id, issuer, deleted) in
+            [("sva_1", "'a'", "NULL"), ("sva_2", "'b'", "NULL"), ("sva_3", "'a'", "5"), ("sva_4", "NULL", "NULL")]
+        {
+            execute(
+                &store,
+                format!(
+                    "INSERT INTO service_accounts (id, tenant_id, project_id, name, role, scope, federated_issuer,
+                                               federated_subject, created_at, updated_at, deleted_at)
+                 VALUES ('{id}', '{tenant}', '{project}', '{id}', 'tenant_developer', '{{}}', {issuer}, {issuer}, 1, 1,
+                         {deleted})"
+                ),
+            )
+            .await;
+        }
+        let found = store.service_accounts_by_issuer().await.unwrap();
+        assert_eq!(found, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
     })
     .await;
 }

@@ -5,11 +5,12 @@ mod audit;
 mod catalog;
 mod credentials;
 mod diagnosis;
-mod limits;
+mod ends;
 mod lists;
 mod look_ups;
 mod owners;
 mod projects;
+mod reports;
 mod requests;
 mod service_accounts;
 mod whole;
@@ -83,7 +84,7 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 23] = [
+const SOURCES: [&str; 22] = [
     include_str!("../access_keys.rs"),
     include_str!("../admin_tokens.rs"),
     include_str!("../alone.rs"),
@@ -98,7 +99,6 @@ const SOURCES: [&str; 23] = [
     include_str!("../follower.rs"),
     include_str!("../ledger.rs"),
     include_str!("../request_list.rs"),
-    include_str!("../limits.rs"),
     include_str!("../projects.rs"),
     include_str!("../requests.rs"),
     include_str!("../schema.rs"),
@@ -115,9 +115,9 @@ fn every_method_is_called_here() {
         include_str!("admin_tokens.rs"),
         include_str!("audit.rs"),
         include_str!("diagnosis.rs"),
+        include_str!("ends.rs"),
         include_str!("look_ups.rs"),
         include_str!("lists.rs"),
-        include_str!("limits.rs"),
         include_str!("catalog.rs"),
         include_str!("credentials.rs"),
         include_str!("owners.rs"),

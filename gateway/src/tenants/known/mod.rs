@@ -12,7 +12,7 @@ use crate::auth::Principal;
 use crate::catalog::Access;
 use crate::clock::Micros;
 use crate::error::{Error, Result};
-use crate::id::{KeyId, ServiceAccountId};
+use crate::id::KeyId;
 use crate::quota::Hierarchy;
 use crate::secrets::Secrets;
 use crate::store::{DigestColumns, FormerDigest, Owner};
@@ -29,8 +29,6 @@ pub use service_account::KnownServiceAccount;
 pub struct Identity {
     /// With the role and the scope that count: of a service account's key those in which both meet.
     pub principal: Principal,
-    /// Whose it is, when it is a machine's.
-    pub service_account: Option<ServiceAccountId>,
     /// The earliest end of all that it depends on; `None`: until revoked.
     expires_at: Option<Micros>,
 }
@@ -38,7 +36,7 @@ pub struct Identity {
 impl Identity {
     #[cfg(test)]
     pub(crate) fn of(principal: Principal) -> Identity {
-        Identity { principal, service_account: None, expires_at: None }
+        Identity { principal, expires_at: None }
     }
 
     fn read(key: KeyId, owner: Owner) -> Result<Identity> {
@@ -57,6 +55,7 @@ impl Identity {
             tenant: owner.tenant_id,
             project: owner.project_id,
             key,
+            service_account: owner.service_account_id,
             limits: Hierarchy {
                 tenant: owner.limits.into(),
                 project: owner.project_limits.into(),
@@ -70,7 +69,7 @@ impl Identity {
             role,
             scope,
         };
-        Ok(Identity { principal, service_account: owner.service_account_id, expires_at })
+        Ok(Identity { principal, expires_at })
     }
 
     /// Whether it has not expired.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::catalog::ModelAccess;
-use crate::id::{ProjectId, TenantId};
+use crate::id::{ProjectId, ServiceAccountId, TenantId};
 use crate::quota::Limits;
 use crate::store::{AccessKeyRow, ApiKeyRow, LimitColumns, UsableServiceAccountRow};
 use crate::tenants::{Operation, Permission, Scope};

@@ -160,6 +160,9 @@ impl From<Failure> for Error {
                     ErrorKind::ContextExceeded,
                     "The prompt and the requested answer do not fit the model's context.",
                 ),
+                ErrorCode::Constraint => {
+                    Error::new(ErrorKind::UpstreamFailed, "The answer could not be kept to the requested format.")
+                }
                 ErrorCode::BadRequest => return Error::internal(failure),
                 ErrorCode::Engine
                 | ErrorCode::ShuttingDown

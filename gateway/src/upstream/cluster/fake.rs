@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::codec::Framed;
 
@@ -23,6 +23,8 @@ pub(crate) enum Step {
     Send(Message),
     /// Waits for the gateway's next message.
     Receive,
+    /// Waits until the test says so.
+    Wait(Arc<Notify>),
     /// Closes the connection.
     Close,
     /// Says nothing more until the gateway closes.
@@ -169,7 +171,14 @@ fn info(id: &str, role: Role, epoch: u64) -> WorkerInfo {
 }
 
 pub(crate) fn token(text: &str, output_tokens: u32) -> Step {
-    Step::Send(Message::Token(Token { text: text.into(), ids: vec![1], counts: counts(output_tokens) }))
+    Step::Send(Message::Token(Token {
+        choice: 0,
+        text: text.into(),
+        ids: vec![1],
+        logprobs: Vec::new(),
+        finish: None,
+        counts: counts(output_tokens),
+    }))
 }
 
 pub(crate) fn accepted() -> Step {
@@ -179,7 +188,7 @@ pub(crate) fn accepted() -> Step {
 pub(crate) fn done(finish: FinishReason, output_tokens: u32) -> Step {
     let prefill = PrefillPath::Local { reason: LocalReason::NoneConfigured };
     let path = Path { engine: "sim".into(), decode: "decode-1".into(), prefill };
-    let done = Done { finish, counts: counts(output_tokens), timings: Timings::default(), path };
+    let done = Done { finishes: vec![finish], counts: counts(output_tokens), timings: Timings::default(), path };
     Step::Send(Message::Done(Box::new(done)))
 }
 
@@ -243,8 +252,10 @@ pub(crate) fn job() -> Job {
         tenant: TenantId::new(),
         prompt: vec![1, 2, 3],
         sampling: Sampling::GREEDY,
-        stop: vec![],
         constraint: None,
+        logprobs: None,
+        choices: 1,
+        stop: vec![],
         shown: vec![],
         max_tokens: 10,
         grant: 4,
@@ -318,6 +329,7 @@ async fn play(framed: &mut Framed<TcpStream, Codec>, script: Vec<Step>, shared: 
         match step {
             Step::Send(message) => framed.send(message).await.ok()?,
             Step::Receive => drop(receive(framed, shared).await?),
+            Step::Wait(until) => until.notified().await,
             Step::Close => return None,
             Step::Hang => while receive(framed, shared).await.is_some() {},
         }

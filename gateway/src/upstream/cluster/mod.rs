@@ -68,6 +68,15 @@ pub struct Text {
     pub model: ModelText,
 }
 
+/// What a worker has for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// One for each choice.
+    pub slots: u32,
+    /// One for each token of the prompt and of each choice.
+    pub cells: u32,
+}
+
 /// A worker's state for people and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerStatus {
@@ -132,6 +141,13 @@ impl Cluster {
     pub fn context_tokens(&self) -> Option<u32> {
         let longest = |info: WorkerInfo| info.context_tokens.min(info.cells);
         self.decode.iter().filter_map(|worker| worker.info()).map(longest).min()
+    }
+
+    /// Slots and cells that every healthy decode worker has at least; `None` while there is none.
+    pub fn room(&self) -> Option<Room> {
+        let room = |info: WorkerInfo| Room { slots: info.slots, cells: info.cells };
+        let least = |a: Room, b: Room| Room { slots: a.slots.min(b.slots), cells: a.cells.min(b.cells) };
+        self.decode.iter().filter_map(|worker| worker.info()).map(room).reduce(least)
     }
 
     /// All workers, decode first.

@@ -6,8 +6,7 @@ use super::stream::TokenStream;
 use super::{Cluster, failure::LinkError};
 use crate::error::Result;
 use crate::id::{RequestId, TenantId};
-use crate::prompt::Constraint;
-use cluster_protocol::{Generate, Sampling};
+use cluster_protocol::{Constraint, Generate, Sampling};
 
 /// Most tries of one request, the first included.
 const MAX_ATTEMPTS: u32 = 3;
@@ -25,15 +24,19 @@ pub struct Job {
     pub prompt: Vec<u32>,
     /// How to choose tokens, the seed fixed: an answer begun twice begins the same.
     pub sampling: Sampling,
-    /// Texts that end the answer.
-    pub stop: Vec<String>,
-    /// What the answer must fit.
+    /// What each choice must look like.
     pub constraint: Option<Constraint>,
+    /// Alternatives to tell for each token, beside its own probability.
+    pub logprobs: Option<u32>,
+    /// Answers to the one prompt, at least 1.
+    pub choices: u32,
+    /// Texts that end a choice.
+    pub stop: Vec<String>,
     /// Special tokens whose text shall come with the answer's.
     pub shown: Vec<u32>,
-    /// Most output tokens, ever.
+    /// Most output tokens of each choice, ever.
     pub max_tokens: u32,
-    /// Output tokens allowed at first.
+    /// Output tokens of all choices together allowed at first.
     pub grant: u32,
 }
 
@@ -119,7 +122,10 @@ impl Cluster {
             attempt: number,
             tenant: job.tenant.to_string(),
             prompt: job.prompt.clone(),
-            sampling: job.sampling,
+            sampling: job.sampling.clone(),
+            constraint: job.constraint.clone(),
+            logprobs: job.logprobs,
+            choices: job.choices,
             stop: job.stop.clone(),
             max_tokens: job.max_tokens,
             grant: job.grant,

@@ -22,7 +22,9 @@ pub struct TokenStream {
     deadlines: Deadlines,
     counts: Counts,
     prompt_tokens: u32,
+    /// Of all choices together.
     max_tokens: u32,
+    choices: u32,
     grant: u32,
     /// Read ahead by [`TokenStream::begin`].
     first: Option<Frame>,
@@ -57,7 +59,8 @@ impl TokenStream {
         deadlines: Deadlines,
     ) -> Result<TokenStream, Failure> {
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
-        let (attempt, grant, max_tokens) = (request.attempt, request.grant, request.max_tokens);
+        let (attempt, grant, choices) = (request.attempt, request.grant, request.choices);
+        let max_tokens = request.max_tokens.saturating_mul(choices);
         if let Err(error) = connection.send(Message::Generate(Box::new(request))).await {
             decode.worker().suspect();
             return Err(Failure { exact: false, ..Failure::before_start(error) });
@@ -74,6 +77,7 @@ impl TokenStream {
             counts: Counts::default(),
             prompt_tokens,
             max_tokens,
+            choices,
             grant,
             first: None,
         })
@@ -121,7 +125,7 @@ impl TokenStream {
         self.counts
     }
 
-    /// Most output tokens that the grant can be raised to.
+    /// Most output tokens, of all choices together, that the grant can be raised to.
     pub fn max_tokens(&self) -> u32 {
         self.max_tokens
     }
@@ -183,6 +187,9 @@ impl TokenStream {
                 Ok(None)
             }
             (Message::Token(token), Phase::Prefilling | Phase::Started) => {
+                if token.choice >= self.choices {
+                    return Err(self.broken(Cause::Violation("a choice that was not asked for")));
+                }
                 self.count(token.counts)?;
                 self.start();
                 Ok(Some(Frame::Token(token)))
@@ -193,6 +200,9 @@ impl TokenStream {
             }
             // Also while queued: a request may be stopped before it had its slot.
             (Message::Done(done), _) => {
+                if done.finishes.len() != self.choices as usize {
+                    return Err(self.broken(Cause::Violation("an end of other choices than were asked for")));
+                }
                 self.count(done.counts)?;
                 self.release();
                 Ok(Some(Frame::Done(done)))

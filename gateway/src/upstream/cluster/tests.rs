@@ -219,7 +219,8 @@ async fn impossible_counts_end_the_answer_with_the_last_possible_ones() {
     for wrong in [most, more_input, fewer] {
         let worker = decode().await;
         let cluster = cluster_of(&[&worker], &[]).await;
-        let wrong = Token { text: "x".into(), ids: vec![1], counts: wrong };
+        let wrong =
+            Token { choice: 0, text: "x".into(), ids: vec![1], logprobs: Vec::new(), finish: None, counts: wrong };
         worker.script([accepted(), token("a", 1), Step::Send(Message::Token(wrong)), Step::Hang]);
         let failure = read(open(&cluster).await.unwrap()).await.1.unwrap_err();
         assert_eq!(failure.counts, counts(1));

@@ -84,7 +84,7 @@ impl Credential {
 
 impl Caller {
     /// Nobody.
-    fn unknown(name: &str, credential: Credential) -> Caller {
+    pub(super) fn unknown(name: &str, credential: Credential) -> Caller {
         Caller { name: name.into(), credential, known: None }
     }
 
@@ -288,7 +288,7 @@ fn narrowed(a: &Side, role: &str, name: &str, scope: &Value) -> Value {
     json!({ "name": name, "project_id": a.things.project, "role": role, "scope": scope })
 }
 
-fn but(operations: &[&'static str], missing: Option<&str>) -> Vec<&'static str> {
+pub(super) fn but(operations: &[&'static str], missing: Option<&str>) -> Vec<&'static str> {
     operations.iter().copied().filter(|operation| Some(*operation) != missing).collect()
 }
 

@@ -11,17 +11,20 @@ use serde_json::Value;
 /// Replies that may differ by chance, such as by a key's first use, are asked for again.
 const TRIES: usize = 3;
 
-/// Tries one operation with tenant B's identifiers in every place, as A's owner and as an operator.
-pub(super) async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>, port: Port) {
+/// Tries one operation with tenant B's identifiers in every place, as A's owner, as `machine`, which is A's too, and as an
+/// operator.
+pub(super) async fn try_all(suite: &Suite, row: &Row, operation: &Operation<'_>, port: Port, machine: &Caller) {
     let owner = Caller::bearer("A's owner", "tenant_owner", &suite.a.owner.secret);
     let token = suite.stack.gateway.admin_token();
     let operator = Caller::bearer("an operator", "platform_admin", token);
     in_path(suite, row, operation, port, &owner).await;
+    in_path(suite, row, operation, port, machine).await;
     if port == Port::Own && row.api == Api::Admin {
         in_path(suite, row, operation, port, &operator).await;
     }
     in_query(suite, row, operation, port, &owner).await;
     in_body(suite, row, operation, port, &owner).await;
+    in_body(suite, row, operation, port, machine).await;
     if port == Port::Own && operation.path.contains("{tenant_id}") {
         in_body(suite, row, operation, port, &operator).await;
     }

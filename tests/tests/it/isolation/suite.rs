@@ -4,6 +4,7 @@ use super::callers::{Caller, Credential, Expected, Port};
 use super::table::{Api, For, Row, TABLE};
 use super::things::{Side, Things};
 use caprock_tests::admin::Admin;
+use caprock_tests::issuer::Issuer;
 use caprock_tests::openapi::{Document, Operation};
 use caprock_tests::rows::Rows;
 use caprock_tests::sigv4;
@@ -32,6 +33,8 @@ pub(super) struct Suite {
     pub(super) a: Side,
     /// The tenant that must not be touched, or seen.
     pub(super) b: Side,
+    /// Whose JWTs the gateway trusts.
+    pub(super) issuer: Issuer,
     http: reqwest::Client,
     documents: [Document; 2],
     canaries: Vec<String>,
@@ -72,7 +75,9 @@ pub(super) struct Reply {
 
 impl Suite {
     /// Starts all and makes both tenants.
-    pub(super) async fn start(spec: StackSpec) -> Suite {
+    pub(super) async fn start(mut spec: StackSpec) -> Suite {
+        let issuer = Issuer::new();
+        spec.gateway = format!("{}\n{}", spec.gateway, issuer.config());
         let stack = spec.start().await;
         let token = stack.gateway.admin_token();
         let operator = Admin::new(&stack.gateway.admin_url(), token);
@@ -90,6 +95,7 @@ impl Suite {
             a,
             canaries: b.canaries(),
             b,
+            issuer,
             http,
             documents: [Document::inference(), Document::admin()],
             findings: Mutex::default(),

@@ -142,6 +142,10 @@ impl Engine for LlamaEngine {
         checked
     }
 
+    fn share(&mut self, from: SequenceId, to: SequenceId) {
+        self.context.copy_sequence(from.0, to.0, None);
+    }
+
     fn release(&mut self, sequence: SequenceId) {
         self.context.remove_sequence(sequence.0);
     }
@@ -266,8 +270,8 @@ mod tests {
         engine.evaluate(&[next(SOURCE), next(TARGET)]).unwrap();
         let mut sampler = crate::sampler::Sampler::default();
         let greedy = cluster_protocol::Sampling::GREEDY;
-        assert!(sampler.sample(engine.logits(0).unwrap(), &greedy, 0).is_ok());
-        assert_eq!(sampler.sample(engine.logits(1).unwrap(), &greedy, 0), Err(EngineError::BadLogits));
+        assert!(sampler.sample(engine.logits(0).unwrap(), &greedy, 0, 0).is_ok());
+        assert_eq!(sampler.sample(engine.logits(1).unwrap(), &greedy, 0, 0), Err(EngineError::BadLogits));
     }
 
     #[test]

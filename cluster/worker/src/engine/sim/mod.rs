@@ -45,6 +45,8 @@ pub(crate) struct SimEngine {
     options: SimOptions,
     description: Description,
     sequences: Vec<BTreeMap<u32, Cell>>,
+    /// Cells at the beginning of each sequence that another one holds.
+    shared: Vec<usize>,
     logits: Vec<Option<Vec<f32>>>,
 }
 
@@ -64,7 +66,8 @@ impl SimEngine {
         let vocabulary = card.tokenizer.tokens.len() as u32;
         let description = Description { card, fingerprint, limits, vocabulary, kv_bytes_per_token: BYTES_PER_CELL };
         let sequences = vec![BTreeMap::new(); limits.slots as usize];
-        SimEngine { options, description, sequences, logits: Vec::new() }
+        let shared = vec![0; limits.slots as usize];
+        SimEngine { options, description, sequences, shared, logits: Vec::new() }
     }
 
     fn append(&mut self, row: &BatchToken) -> Result<(), EngineError> {
@@ -133,7 +136,8 @@ impl Engine for SimEngine {
             return Err(EngineError::BadBatch);
         }
         let used: usize = self.sequences.iter().map(BTreeMap::len).sum();
-        if used + batch.len() > limits.cells as usize {
+        let shared: usize = self.shared.iter().sum();
+        if used - shared + batch.len() > limits.cells as usize {
             return Err(EngineError::Evaluate { tokens: batch.len(), code: 1 });
         }
         self.take_time(batch);
@@ -187,7 +191,14 @@ impl Engine for SimEngine {
         Ok(())
     }
 
+    fn share(&mut self, from: SequenceId, to: SequenceId) {
+        let cells = self.sequences[from.0 as usize].clone();
+        self.shared[to.0 as usize] = cells.len();
+        self.sequences[to.0 as usize] = cells;
+    }
+
     fn release(&mut self, sequence: SequenceId) {
+        self.shared[sequence.0 as usize] = 0;
         self.sequences[sequence.0 as usize].clear();
     }
 
