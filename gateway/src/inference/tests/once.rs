@@ -16,14 +16,6 @@ impl Gateway {
     fn answers(&self) {
         self.worker.script([accepted(), token("a", 1), token("b", 2), done(FinishReason::EndOfTurn, 3)]);
     }
-
-    /// Requests that were sent to the worker.
-    async fn settled_requests(&self) -> usize {
-        self.settled().await;
-        let text = self.app.metrics.encode().unwrap();
-        let ended = text.lines().filter(|line| line.starts_with("caprock_requests_total"));
-        ended.filter_map(|line| line.rsplit_once(' ')).map(|(_, count)| count.parse::<usize>().unwrap()).sum()
-    }
 }
 
 /// All events, as they are kept.
