@@ -3,8 +3,10 @@
 use caprock_tests::pair::{Pair, Secret, local_reason};
 use caprock_tests::wire::{Wire, greedy};
 use caprock_tests::worker::{Engine, WorkerSpec};
+use cluster_constraint::Vocabulary;
 use cluster_protocol::{
-    Constraint, FinishReason, Generate, Grammar, LocalReason, LogitBias, PrefillPlan, Role, Sampling, TextPart,
+    Constraint, FinishReason, Generate, Grammar, LocalReason, LogitBias, Message, PrefillPlan, Role, Sampling,
+    TextPart, Trigger,
 };
 use serde_json::{Value, json};
 
@@ -143,4 +145,100 @@ async fn seeded_sampling_through_a_handoff_equals_one_process() {
         assert_eq!((&one.ids, &one.text, &one.logprobs), (&two.ids, &two.text, &two.logprobs), "case {number}");
         println!("case {number}: {:?}", two.text);
     }
+}
+
+#[tokio::test]
+async fn a_constraint_behind_a_trigger_holds_from_there_on_and_not_before() {
+    let pair = Pair::start(Engine::Llama).await;
+    let mut wire = pair.decode.connect().await;
+    let mut fired = 0;
+    for (number, question) in
+        ["Tell me of the sea.", "What is a river?", "Name a city.", "Why is the sky blue?"].into_iter().enumerate()
+    {
+        let prompt = chat(&mut wire, question).await;
+        let mut request = greedy(&format!("req_free_{number}"), prompt.clone(), 48, remote());
+        request.sampling = Sampling { temperature: 0.8, seed: number as u64, ..Sampling::GREEDY };
+        let free = wire.generate(request.clone()).await.unwrap();
+        let grammars = [
+            Grammar::Regex { pattern: " [0-9]{5}!".into() },
+            Grammar::Lark { grammar: "start: \" \" number \"!\"\nnumber: /[0-9]{5}/\n".into() },
+        ];
+        for (kind, grammar) in grammars.into_iter().enumerate() {
+            let trigger = Some(Trigger { texts: vec!["the".into()], tokens: vec![], once: true });
+            let constraint = Some(Constraint { grammar, trigger });
+            let id = format!("req_trigger_{number}_{kind}");
+            let answer = wire.generate(Generate { request_id: id, constraint, ..request.clone() }).await.unwrap();
+            assert_eq!(local_reason(&answer), None);
+            let Some(at) = answer.text.find("the").map(|at| at + 3) else { continue };
+            // A token may reach beyond the trigger; what it holds of the constraint's text must fit as well.
+            assert!(
+                free.text.starts_with(&answer.text[..at]),
+                "{:?} is free as {:?} up to {at}",
+                answer.text,
+                free.text
+            );
+            let rest = &answer.text[at..];
+            let form = rest.len() == 7 && rest.starts_with(' ') && rest.ends_with('!');
+            assert!(form && rest[1..6].bytes().all(|byte| byte.is_ascii_digit()), "{rest:?} behind the trigger");
+            assert_eq!(answer.done.finish(), &FinishReason::EndOfTurn);
+            fired += 1;
+        }
+    }
+    assert!(fired >= 4, "only {fired} answers came to their trigger");
+}
+
+#[tokio::test]
+async fn choices_of_one_prompt_are_each_what_they_would_be_alone() {
+    const CHOICES: u32 = 4;
+    let pair = Pair::start(Engine::Llama).await;
+    let mut wire = pair.decode.connect().await;
+    let prompt = chat(&mut wire, "Write a line about the moon.").await;
+    let sampling = Sampling { temperature: 1.0, seed: 11, ..Sampling::GREEDY };
+    let mut request = greedy("req_choices", prompt.clone(), 24, remote());
+    request.sampling = sampling.clone();
+    (request.choices, request.grant) = (CHOICES, CHOICES * request.max_tokens);
+    wire.send(Message::Generate(Box::new(request.clone()))).await;
+    let mut ids: Vec<Vec<u32>> = vec![Vec::new(); CHOICES as usize];
+    let done = loop {
+        match wire.next().await.unwrap() {
+            Message::Token(token) => ids[token.choice as usize].extend(token.ids),
+            Message::Done(done) => break done,
+            Message::Accepted(_) | Message::Paused(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(done.counts.input_tokens as usize, prompt.len(), "one prompt");
+    assert_eq!(done.counts.output_tokens as usize, ids.iter().map(Vec::len).sum::<usize>());
+    let evaluated = pair.prefill.metric("caprock_worker_prefill_tokens_total").await;
+    assert_eq!(evaluated, prompt.len() as f64, "one prefill");
+    // Side by side sums may differ in their last bits, so that answers part in time; they begin as they do alone.
+    for (choice, ids) in (0..).zip(&ids) {
+        let mut alone = greedy(&format!("req_alone_{choice}"), prompt.clone(), 24, remote());
+        alone.sampling = Sampling { seed: sampling.seed_of(choice), ..sampling.clone() };
+        let alone = wire.generate(alone).await.unwrap();
+        assert_eq!(ids[..3], alone.ids[..3], "choice {choice}");
+    }
+    let different: std::collections::HashSet<_> = ids.iter().collect();
+    assert_eq!(different.len(), CHOICES as usize, "each has a seed of its own");
+    pair.decode.idle().await;
+}
+
+#[tokio::test]
+async fn the_vocabulary_of_constraints_spells_tokens_as_the_engine_does() {
+    let pair = Pair::start(Engine::Llama).await;
+    let mut wire = pair.decode.connect().await;
+    let card = wire.describe_model().await;
+    let vocabulary = Vocabulary::new(&card).unwrap();
+    let mut seen = std::collections::HashSet::new();
+    for seed in 0..12 {
+        let prompt = chat(&mut wire, "Write anything at all, in any language.").await;
+        let mut request = greedy(&format!("req_words_{seed}"), prompt, 160, remote());
+        // So hot that any token of the vocabulary may come, halves of characters among them.
+        request.sampling = Sampling { temperature: 8.0, seed, ..Sampling::GREEDY };
+        let answer = wire.generate(request).await.unwrap();
+        let bytes: Vec<u8> = answer.ids.iter().flat_map(|id| vocabulary.bytes(*id).to_vec()).collect();
+        assert_eq!(String::from_utf8_lossy(&bytes), answer.text, "seed {seed}");
+        seen.extend(answer.ids);
+    }
+    assert!(seen.len() > 500, "only {} different tokens", seen.len());
 }

@@ -19,4 +19,5 @@ mod schemathesis;
 mod sdk;
 mod settle;
 mod tokenizer;
+mod tools;
 mod walk;
