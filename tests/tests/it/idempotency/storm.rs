@@ -86,14 +86,15 @@ impl Storm {
             assert_eq!((line.input_tokens, line.output_tokens), call.form.usage(&first.bytes), "{call:?}: {line:?}");
         }
         let attempts: usize = all.iter().map(|(_, got)| got.len()).sum();
-        println!(
-            "{attempts} attempts at {} calls in {:?}: {broken} broke, {replayed} replayed",
-            self.calls,
-            begun.elapsed()
+        // Of those who read an answer while it was generated, all but one joined it.
+        let live = |got: &Vec<Got>| got.iter().filter(|got| !got.replayed && !got.bytes.is_empty()).count();
+        let joined: usize = all.iter().map(|(_, got)| live(got).saturating_sub(1)).sum();
+        let (calls, took) = (self.calls, begun.elapsed());
+        eprintln!(
+            "{attempts} attempts at {calls} calls in {took:?}: {broken} broke, {joined} joined, {replayed} replayed"
         );
-        assert!(broken * 2 > self.calls, "only {broken} of {attempts} attempts broke off");
-        assert!(replayed * 4 > self.calls, "only {replayed} of {attempts} attempts got a kept answer");
-        assert!(attempts - broken > self.calls + replayed, "nobody joined an answer that was running");
+        // Else the numbers above say little.
+        assert!(broken * 2 > calls && joined * 5 > calls && replayed * 4 > calls);
     }
 }
 
