@@ -3,6 +3,7 @@
 use crate::environment;
 use crate::wait::until;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Longer than a request's lease, so that recovery had its chance.
@@ -69,6 +70,21 @@ impl Books {
                         amount_nanousd: row.get(6),
                     })
                     .collect()
+            }};
+        }
+        match self {
+            Books::Sqlite(connection) => read!(connection),
+            Books::Postgres(connection) => read!(connection),
+        }
+    }
+
+    /// Which request generated the answer of each Idempotency-Key; of one tenant, for keys of two may be the same.
+    pub async fn answers(&mut self) -> BTreeMap<String, String> {
+        const ANSWERS: &str = "SELECT idempotency_key, request_id FROM kept_answers WHERE answer IS NOT NULL";
+        macro_rules! read {
+            ($connection:expr) => {{
+                let rows = sqlx::query(ANSWERS).fetch_all($connection).await.unwrap();
+                rows.iter().map(|row| (row.get(0), row.get(1))).collect()
             }};
         }
         match self {

@@ -151,6 +151,7 @@ async fn turn(app: &App, claim: &NewAnswerClaim) -> Result<Turn> {
         let row = match app.store.answer_claim(claim.clone(), oldest).await? {
             AnswerClaim::Ours => return Ok(ours()),
             AnswerClaim::Taken(row) => row,
+            AnswerClaim::GivenBack => continue,
         };
         if row.call_digest != claim.call_digest {
             return Err(another_call());

@@ -58,6 +58,8 @@ pub enum AnswerClaim {
     Ours,
     /// Somebody was first.
     Taken(AnswerRow),
+    /// Somebody was first and gave it back meanwhile: it may be claimed anew.
+    GivenBack,
 }
 
 /// An answer to be kept with its settlement.
@@ -150,8 +152,9 @@ impl Tx {
              FROM kept_answers k LEFT JOIN requests r ON r.tenant_id = k.tenant_id AND r.id = k.request_id
              WHERE k.tenant_id = $1 AND k.key_id = $2 AND k.idempotency_key = $3",
             [tenant_id, key_id, idempotency_key],
-        ).fetch_one(c).await)
-        .map(AnswerClaim::Taken)
+        ).fetch_optional(c).await)
+        // PostgreSQL looks anew for each statement, and in between a claim may be released.
+        .map(|row| row.map_or(AnswerClaim::GivenBack, AnswerClaim::Taken))
         .map_err(super::dialect::classify)
     }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod errors;
 mod handoff;
 mod handoff_faults;
+mod idempotency;
 mod isolation;
 mod openai;
 mod openapi;

@@ -67,9 +67,9 @@ async fn calls(client: &Client, number: usize) -> (Option<String>, Vec<Call>) {
     let tools = tools(number);
     let named = (number % 2 == 1).then(|| tools[number / 2 % tools.len()].0.clone());
     let question = format!("Use a tool for question {number}, about Lima.");
-    let temperature = if number % 3 == 0 { 0.0 } else { 1.0 };
-    let stream = number / 2 % 2 == 0;
-    let made = if number / 4 % 2 == 0 {
+    let temperature = if number.is_multiple_of(3) { 0.0 } else { 1.0 };
+    let stream = (number / 2).is_multiple_of(2);
+    let made = if (number / 4).is_multiple_of(2) {
         let list: Vec<Value> = tools
             .iter()
             .map(|(name, schema)| json!({"type": "function", "function": {"name": name, "parameters": schema}}))

@@ -1,4 +1,4 @@
-//! README's ten minutes as an operator, run as they are written.
+//! What README shows, run as it is written.
 
 use caprock_tests::cli::script;
 use caprock_tests::environment::checkout;
@@ -40,10 +40,21 @@ async fn the_walk_by_command_line_works_as_it_is_written_and_can_be_repeated() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_that_is_left_goes_on_where_it_was_as_readme_says() {
+    let stack = StackSpec::sim(&["step-ms=20", "answer-tokens=30"]).start().await;
+    let out = script(&stack.gateway, &checkout().join("tests/walk/resume.sh"), stack.dir.path()).await.ok();
+    assert!(out.len() > 60 * 100, "{out}");
+    let (in_two_parts, whole) = out.split_at(out.len() / 2);
+    assert_eq!(in_two_parts, whole);
+    assert!(whole.starts_with("id: 0\ndata: ") && whole.ends_with("data: [DONE]\n\n"), "{whole}");
+    assert_eq!(stack.balanced().await.len(), 1, "one generation for all of it");
+}
+
 #[test]
 fn readme_shows_the_walks_as_they_are_run() {
     let readme = std::fs::read_to_string(checkout().join("README.md")).unwrap();
-    for name in ["curl", "cli"] {
+    for name in ["curl", "cli", "resume"] {
         let script = std::fs::read_to_string(checkout().join(format!("tests/walk/{name}.sh"))).unwrap();
         let marker = format!("<!-- walk:{name} -->\n```sh\n");
         let (_, after) = readme.split_once(&marker).unwrap_or_else(|| panic!("README has no block after {marker}"));

@@ -47,8 +47,11 @@ fn exception(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException"),
         ErrorKind::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "RequestTimeoutException"),
         ErrorKind::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "UnknownOperationException"),
-        ErrorKind::Conflict | ErrorKind::PreconditionFailed => (StatusCode::BAD_REQUEST, "ConflictException"),
-        ErrorKind::IdempotencyMismatch => (StatusCode::BAD_REQUEST, "ValidationException"),
+        // Bedrock has no Idempotency-Key header, so for these two there is no status of its own to keep: they are those of
+        // every other surface. SDKs go by the name.
+        ErrorKind::Conflict => (StatusCode::CONFLICT, "ConflictException"),
+        ErrorKind::IdempotencyMismatch => (StatusCode::UNPROCESSABLE_ENTITY, "ValidationException"),
+        ErrorKind::PreconditionFailed => (StatusCode::BAD_REQUEST, "ConflictException"),
         ErrorKind::QuotaExceeded(_) => (StatusCode::TOO_MANY_REQUESTS, "ThrottlingException"),
         // Not ThrottlingException: waiting doesn't help, and SDKs would retry.
         ErrorKind::BudgetExhausted => (StatusCode::BAD_REQUEST, "ServiceQuotaExceededException"),

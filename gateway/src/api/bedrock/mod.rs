@@ -35,11 +35,16 @@ type ModelId = std::result::Result<Path<String>, PathRejection>;
 /// Answers a conversation.
 #[utoipa::path(
     post, path = "/model/{modelId}/converse", tag = "bedrock",
-    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded",
-        example = "huggingface.smollm2-135m-instruct")),
+    params(
+        ("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded",
+            example = "huggingface.smollm2-135m-instruct"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+            description = "Makes a repeated call safe for a day: it is generated and charged once, and gets the same answer, to the byte, with `idempotent-replayed: true` when that was kept; while it is generated, the repeated call joins it"),
+    ),
     request_body = ConverseRequest,
     responses(
-        (status = 200, description = "The answer", body = wire::ConverseResponse),
+        (status = 200, description = "The answer", body = wire::ConverseResponse,
+            headers(("idempotent-replayed" = String, description = "`true` when the answer was generated for an earlier call"))),
         AccessErrors, InferenceErrors,
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))
@@ -60,12 +65,17 @@ pub async fn converse(
 /// Answers a conversation as it is generated, in AWS's event stream framing.
 #[utoipa::path(
     post, path = "/model/{modelId}/converse-stream", tag = "bedrock",
-    params(("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded",
-        example = "huggingface.smollm2-135m-instruct")),
+    params(
+        ("modelId" = String, Path, description = "Model id, regional profile id or ARN, percent-encoded",
+            example = "huggingface.smollm2-135m-instruct"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+            description = "Makes a repeated call safe for a day: it is generated and charged once, and gets the same answer, to the byte, with `idempotent-replayed: true` when that was kept; while it is generated, the repeated call joins it, from its first event"),
+    ),
     request_body = ConverseRequest,
     responses(
         (status = 200, description = "Events: messageStart; for each block contentBlockStart (calls only), contentBlockDelta…, contentBlockStop; messageStop, metadata",
-            content_type = "application/vnd.amazon.eventstream", body = String),
+            content_type = "application/vnd.amazon.eventstream", body = String,
+            headers(("idempotent-replayed" = String, description = "`true` when the answer was generated for an earlier call"))),
         AccessErrors, InferenceErrors,
     ),
     security(("bearer" = []), ("api_key" = []), ("sigv4" = []))

@@ -45,6 +45,16 @@ pub enum InferenceErrors {
     /// ModelTimeoutException: a worker went silent; RequestTimeoutException: the body came too slowly
     #[response(status = 408)]
     Timeout(ErrorBody),
+    /// ConflictException: a call with this `Idempotency-Key` is being answered elsewhere; repeat it shortly for that answer
+    #[response(status = 409, headers(
+        ("retry-after" = u32, description = "Seconds to wait"),
+        ("retry-after-ms" = u32, description = "The same in ms"),
+        ("x-amz-retry-after" = u32, description = "The same in ms, for AWS's SDKs"),
+    ))]
+    BeingAnswered(ErrorBody),
+    /// ValidationException: this `Idempotency-Key` came with another call before
+    #[response(status = 422)]
+    KeyReused(ErrorBody),
     /// ModelErrorException: a worker failed
     #[response(status = 424)]
     ModelError(ErrorBody),

@@ -31,6 +31,12 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 /// Answers a conversation, whole or as server-sent events.
 #[utoipa::path(
     post, path = "/v1/chat/completions", operation_id = "chat_completions", tag = "openai",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+            description = "Makes a repeated call safe for a day: it is generated and charged once, and gets the same answer, to the byte, with `idempotent-replayed: true` when that was kept; while it is generated, the repeated call joins it"),
+        ("Last-Event-ID" = Option<u64>, Header,
+            description = "Resumes a streamed answer under an `Idempotency-Key`, whose events have numbers (`id`): those up to this one are left out"),
+    ),
     request_body(content = ChatRequest, examples(
         ("whole" = (summary = "A whole answer", value = json!({
             "model": "huggingface.smollm2-135m-instruct", "max_completion_tokens": 64, "temperature": 0,
@@ -62,6 +68,7 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
     )),
     responses(
         (status = 200, description = "The answer; with `stream` a sequence of `chat.completion.chunk` events ended by `[DONE]`",
+            headers(("idempotent-replayed" = String, description = "`true` when the answer was generated for an earlier call")),
             content((wire::ChatCompletion = "application/json"), (wire::ChatChunk = "text/event-stream"))),
         AccessErrors, ModelErrors, InferenceErrors,
     ),

@@ -46,6 +46,15 @@ pub enum InferenceErrors {
     /// Money has run out
     #[response(status = 402)]
     BudgetExhausted(ErrorBody),
+    /// A call with this `Idempotency-Key` is being answered elsewhere: repeat it shortly for that answer
+    #[response(status = 409, headers(
+        ("retry-after" = u32, description = "Seconds to wait"),
+        ("retry-after-ms" = u32, description = "The same in ms"),
+    ))]
+    BeingAnswered(ErrorBody),
+    /// This `Idempotency-Key` came with another call before
+    #[response(status = 422)]
+    KeyReused(ErrorBody),
     /// A rate or concurrency limit refuses; `type` says which
     #[response(status = 429, headers(
         ("retry-after" = u32, description = "Seconds to wait, when that helps"),

@@ -1,6 +1,7 @@
 //! What every method of the store promises, on both engines.
 
 mod admin_tokens;
+mod answers;
 mod audit;
 mod catalog;
 mod credentials;
@@ -84,10 +85,11 @@ fn request_of(who: &Principal) -> NewRequest {
     }
 }
 
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     include_str!("../access_keys.rs"),
     include_str!("../admin_tokens.rs"),
     include_str!("../alone.rs"),
+    include_str!("../answers.rs"),
     include_str!("../api_keys.rs"),
     include_str!("../credentials.rs"),
     include_str!("../audit.rs"),
@@ -113,6 +115,7 @@ const SOURCES: [&str; 22] = [
 fn every_method_is_called_here() {
     let tests = [
         include_str!("admin_tokens.rs"),
+        include_str!("answers.rs"),
         include_str!("audit.rs"),
         include_str!("diagnosis.rs"),
         include_str!("ends.rs"),
